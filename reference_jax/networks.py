@@ -1,0 +1,183 @@
+"""The networks: MLPs, alone or as an ensemble, and what the agents build from them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from flax.linen import Dense, LayerNorm, gelu
+
+from reference_jax.distributions import DiagonalGaussian, TanhDiagonalGaussian
+
+
+def default_init(scale=1.0):
+    """Variance scaling of the average fan, uniform."""
+    return nn.initializers.variance_scaling(scale, 'fan_avg', 'uniform')
+
+
+def ensemblize(cls, num_ensembles):
+    """cls with E independent members: parameters and outputs get a leading axis E, inputs are shared."""
+    return nn.vmap(
+        cls,
+        variable_axes={'params': 0, 'intermediates': 0},
+        split_rngs={'params': True},
+        in_axes=None,
+        out_axes=0,
+        axis_size=num_ensembles,
+    )
+
+
+class MLP(nn.Module):
+    """Dense layers, each but the last followed by gelu and, if layer_norm, LayerNorm.
+
+    hidden_dims:    the sizes of all layers, the last one included.
+    activate_final: treat the last layer like the others.
+    """
+
+    hidden_dims: Sequence[int]
+    activate_final: bool = False
+    layer_norm: bool = False
+
+    @nn.compact
+    def __call__(self, x):
+        for i, size in enumerate(self.hidden_dims):
+            x = Dense(size, kernel_init=default_init(), name=f'Dense_{i}')(x)
+            if i + 1 < len(self.hidden_dims) or self.activate_final:
+                x = gelu(x)
+                if self.layer_norm:
+                    x = LayerNorm(name=f'LayerNorm_{i}')(x)
+            if i == len(self.hidden_dims) - 2:
+                self.sow('intermediates', 'feature', x)
+        return x
+
+
+def make_mlp(hidden_dims, num_ensembles=1, **kwargs):
+    """An MLP for one member, an ensemble of them for more."""
+    cls = MLP if num_ensembles == 1 else ensemblize(MLP, num_ensembles)
+    return cls(hidden_dims, **kwargs)
+
+
+def concatenate_inputs(*inputs):
+    """The inputs that are given, joined along the last axis."""
+    return jnp.concatenate([x for x in inputs if x is not None], axis=-1)
+
+
+class Value(nn.Module):
+    """V(s) or Q(s, a): (..., O) [and (..., A)] -> (...), with E > 1 members (E, ...).
+
+    value_dim: the output's features; one feature is squeezed away.
+    encoder:   applied to the observations first.
+    """
+
+    hidden_dims: Sequence[int]
+    value_dim: int = 1
+    layer_norm: bool = True
+    num_ensembles: int = 1
+    encoder: nn.Module | None = None
+
+    def setup(self):
+        hidden_dims = (*self.hidden_dims, self.value_dim)
+        self.value_net = make_mlp(hidden_dims, self.num_ensembles, layer_norm=self.layer_norm)
+
+    def __call__(self, observations, actions=None):
+        if self.encoder is not None:
+            observations = self.encoder(observations)
+        v = self.value_net(concatenate_inputs(observations, actions))
+        return v.squeeze(-1) if self.value_dim == 1 else v
+
+
+class Actor(nn.Module):
+    """A policy: (..., O) -> a distribution over (..., A).
+
+    tanh_squash:         see the distribution through tanh.
+    state_dependent_std: log sigma from a layer of its own; else 0 (const_std), else a parameter per action.
+    final_fc_init_scale: variance scale of the output layers.
+    """
+
+    hidden_dims: Sequence[int]
+    action_dim: int
+    layer_norm: bool = False
+    log_std_min: float = -5.0
+    log_std_max: float = 2.0
+    tanh_squash: bool = False
+    state_dependent_std: bool = False
+    const_std: bool = True
+    final_fc_init_scale: float = 1e-2
+    encoder: nn.Module | None = None
+
+    def setup(self):
+        self.actor_net = make_mlp(self.hidden_dims, activate_final=True, layer_norm=self.layer_norm)
+        self.mean_net = Dense(self.action_dim, kernel_init=default_init(self.final_fc_init_scale))
+        if self.state_dependent_std:
+            self.log_std_net = Dense(self.action_dim, kernel_init=default_init(self.final_fc_init_scale))
+        elif not self.const_std:
+            self.log_stds = self.param('log_stds', nn.initializers.zeros, (self.action_dim,))
+
+    def __call__(self, observations, temperature=1.0):
+        if self.encoder is not None:
+            observations = self.encoder(observations)
+        outputs = self.actor_net(observations)
+        means = self.mean_net(outputs)
+        if self.state_dependent_std:
+            log_stds = self.log_std_net(outputs)
+        elif self.const_std:
+            log_stds = jnp.zeros_like(means)
+        else:
+            log_stds = self.log_stds + jnp.zeros_like(means)
+        log_stds = jnp.clip(log_stds, self.log_std_min, self.log_std_max)
+        distribution = TanhDiagonalGaussian if self.tanh_squash else DiagonalGaussian
+        return distribution(means, jnp.exp(log_stds) * temperature)
+
+
+class VectorField(nn.Module):
+    """The velocity of a flow at noisy goals (..., G) and times (...): (..., vector_dim).
+
+    Observations (..., O), actions (..., A) and latents (..., L) are conditions; what is None is left out.
+    """
+
+    vector_dim: int
+    hidden_dims: Sequence[int]
+    layer_norm: bool = True
+    num_ensembles: int = 1
+
+    def setup(self):
+        hidden_dims = (*self.hidden_dims, self.vector_dim)
+        self.vector_field_net = make_mlp(hidden_dims, self.num_ensembles, layer_norm=self.layer_norm)
+
+    def __call__(self, noisy_goals, times, observations=None, actions=None, latents=None):
+        inputs = concatenate_inputs(noisy_goals, times[..., None], observations, actions, latents)
+        return self.vector_field_net(inputs)
+
+
+class IntentionEncoder(nn.Module):
+    """(..., O), (..., A) -> a distribution over the latents (..., L); log sigma is not clipped."""
+
+    hidden_dims: Sequence[int]
+    latent_dim: int
+    layer_norm: bool = False
+    encoder: nn.Module | None = None
+
+    def setup(self):
+        self.trunk_net = make_mlp(self.hidden_dims, activate_final=True, layer_norm=self.layer_norm)
+        self.mean_net = Dense(self.latent_dim, kernel_init=default_init())
+        self.log_std_net = Dense(self.latent_dim, kernel_init=default_init())
+
+    def __call__(self, observations, actions):
+        if self.encoder is not None:
+            observations = self.encoder(observations)
+        outputs = self.trunk_net(concatenate_inputs(observations, actions))
+        means = self.mean_net(outputs)
+        log_stds = self.log_std_net(outputs)
+        return DiagonalGaussian(means, jnp.exp(log_stds))
+
+
+class Param(nn.Module):
+    """A bare parameter `value` of the given shape, zeros at first."""
+
+    shape: Any
+
+    def setup(self):
+        self.value = self.param('value', nn.initializers.zeros, self.shape)
+
+    def __call__(self):
+        return self.value
