@@ -1,4 +1,4 @@
-"""What the agents share: their state, the update, behavioural cloning, the reward loss and acting."""
+"""What the agents share: their state, the update, behavioural cloning and acting."""
 
 from typing import Any
 
@@ -20,7 +20,9 @@ def complete_config(config, defaults):
     if unknown:
         raise ValueError(f'unknown config keys {unknown}; {defaults["agent_name"]} has {sorted(defaults)}')
     values = {key: config.get(key, value) for key, value in defaults.items()}
-    return FrozenDict({key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    return FrozenDict(
+        {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    )
 
 
 def prefixed(prefix, info):
@@ -41,7 +43,7 @@ class Agent(flax.struct.PyTreeNode):
     config: FrozenDict = flax.struct.field(pytree_node=False)
 
     def policy_actions(self, dist, rng):
-        """The actions (B, A) that the actor's losses evaluate: the mode, or a sample where the std is learned."""
+        """The actions (B, A) that actor losses evaluate: the mode, or a sample where the std is learned."""
         actions = dist.mode() if self.config['const_std'] else dist.sample(rng)
         return jnp.clip(actions, -1, 1)
 

@@ -15,7 +15,9 @@ def make_encoders(name, networks):
     if name is None:
         return {}
     if name not in encoder_modules:
-        raise ValueError(f'encoder={name!r} is not registered; choose None or one of {sorted(encoder_modules)}')
+        raise ValueError(
+            f'encoder={name!r} is not registered; choose None or one of {sorted(encoder_modules)}'
+        )
     return {network: encoder_modules[name]() for network in networks}
 
 

@@ -76,7 +76,13 @@ class InFOMAgent(Agent):
             observations, actions, latents, times, grad_params, current_rng
         )
         future_loss, future_observations = self.future_flow_matching_loss(
-            batch, observations, next_observations, jax.lax.stop_gradient(latents), times, grad_params, future_rng
+            batch,
+            observations,
+            next_observations,
+            jax.lax.stop_gradient(latents),
+            times,
+            grad_params,
+            future_rng,
         )
         discount = self.config['discount']
         flow_matching_loss = ((1 - discount) * current_loss + discount * future_loss).mean()
@@ -118,7 +124,9 @@ class InFOMAgent(Agent):
             field='target_critic_vf',
         )
         path = times[..., None] * goals + (1 - times[..., None]) * noises
-        velocity = self.network.select('target_critic_vf')(path, times, next_observations, next_actions, latents)
+        velocity = self.network.select('target_critic_vf')(
+            path, times, next_observations, next_actions, latents
+        )
         pred = self.network.select('critic_vf')(
             path, times, jax.lax.stop_gradient(observations), actions, latents, params=grad_params
         )
@@ -148,7 +156,7 @@ class InFOMAgent(Agent):
         }
 
     def encode(self, field, observations, params=None):
-        """The features that a vector field sees: the output of its encoder, or the observations themselves."""
+        """What a vector field sees: the features of its encoder, or the observations themselves."""
         if self.config['encoder'] is None:
             return observations
         return self.network.select(f'{field}_encoder')(observations, params=params)
@@ -181,7 +189,7 @@ class InFOMAgent(Agent):
         end_times=None,
         field='critic_vf',
     ):
-        """Follow a frozen vector field from noises (..., G) by Euler steps, from init_times to end_times (...).
+        """Follow a frozen vector field from noises (..., G) by Euler steps, init_times to end_times (...).
 
         With clip_flow_goals every step ends inside the range of the data, 1e-5 from its bounds.
         """
@@ -250,7 +258,9 @@ class InFOMAgent(Agent):
     def finetune(self, batch, full_update=True):
         """One fine-tuning update: (agent, info)."""
         return self.update(
-            lambda grad_params, rng: self.finetuning_loss(batch, grad_params, full_update=full_update, rng=rng),
+            lambda grad_params, rng: self.finetuning_loss(
+                batch, grad_params, full_update=full_update, rng=rng
+            ),
             targets=self.targets(),
         )
 
@@ -276,8 +286,8 @@ class InFOMAgent(Agent):
         rng, init_rng, _ = random.split(rng, 3)
 
         action_dim = ex_actions.shape[-1]
-        ex_times = jnp.zeros(ex_actions.shape[:-1], ex_actions.dtype)
-        ex_latents = jnp.zeros((*ex_actions.shape[:-1], config['latent_dim']), ex_actions.dtype)
+        ex_times = jnp.zeros(ex_actions.shape[:-1])
+        ex_latents = jnp.zeros((*ex_actions.shape[:-1], config['latent_dim']))
         ex_features = ex_observations
         encoders = make_encoders(
             config['encoder'], ['critic', 'intention_encoder', 'actor', 'critic_vf', 'target_critic_vf']

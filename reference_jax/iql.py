@@ -94,7 +94,7 @@ class IQLAgent(Agent):
         return loss, prefixed('bc', bc_info)
 
     def finetuning_loss(self, batch, grad_params, full_update=True, rng=None):
-        """Value and critic; with full_update the actor as well. grad_params None reads every network frozen."""
+        """Value and critic; with full_update the actor as well. grad_params None reads all frozen."""
         rng = self.rng if rng is None else rng
         info = {}
 
@@ -122,7 +122,9 @@ class IQLAgent(Agent):
     def finetune(self, batch, full_update=True):
         """One fine-tuning update: (agent, info). The target critic moves in every update."""
         return self.update(
-            lambda grad_params, rng: self.finetuning_loss(batch, grad_params, full_update=full_update, rng=rng),
+            lambda grad_params, rng: self.finetuning_loss(
+                batch, grad_params, full_update=full_update, rng=rng
+            ),
             targets={'target_critic': 'critic'},
         )
 

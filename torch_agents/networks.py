@@ -1,0 +1,184 @@
+"""The networks: MLPs, alone or as an ensemble, and what the agents build from them."""
+
+import functools
+
+import torch
+import torch.nn as nn
+
+from torch_agents.distributions import DiagonalGaussian, TanhDiagonalGaussian
+from torch_agents.layers import Dense, LayerNorm, clip, gelu, sow, variance_scaling
+
+
+def default_init(scale=1.0):
+    """Variance scaling of the average fan, uniform."""
+    return variance_scaling(scale)
+
+
+def ensemblize(cls, num_ensembles):
+    """cls with E independent members: parameters and outputs get a leading axis E, inputs are shared."""
+    return functools.partial(cls, num_ensembles=num_ensembles)
+
+
+class MLP(nn.Module):
+    """Dense layers, each but the last followed by gelu and, if layer_norm, LayerNorm.
+
+    hidden_dims:    the sizes of all layers, the last one included.
+    activate_final: treat the last layer like the others.
+    """
+
+    def __init__(self, hidden_dims, activate_final=False, layer_norm=False, num_ensembles=1):
+        super().__init__()
+        self.hidden_dims = hidden_dims
+        self.activate_final = activate_final
+        self.layer_norm = layer_norm
+        self.num_ensembles = num_ensembles
+        for i, size in enumerate(self.hidden_dims):
+            self.add_module(f'Dense_{i}', Dense(size, default_init(), num_ensembles))
+            if self.layer_norm and (i + 1 < len(self.hidden_dims) or self.activate_final):
+                self.add_module(f'LayerNorm_{i}', LayerNorm(num_ensembles))
+
+    def forward(self, x):
+        if self.num_ensembles > 1:
+            x = x.expand(self.num_ensembles, *x.shape)
+        for i in range(len(self.hidden_dims)):
+            x = getattr(self, f'Dense_{i}')(x)
+            if i + 1 < len(self.hidden_dims) or self.activate_final:
+                x = gelu(x)
+                if self.layer_norm:
+                    x = getattr(self, f'LayerNorm_{i}')(x)
+            if i == len(self.hidden_dims) - 2:
+                sow('feature', x)
+        return x
+
+
+def make_mlp(hidden_dims, num_ensembles=1, **kwargs):
+    """An MLP for one member, an ensemble of them for more."""
+    cls = MLP if num_ensembles == 1 else ensemblize(MLP, num_ensembles)
+    return cls(hidden_dims, **kwargs)
+
+
+def concatenate_inputs(*inputs):
+    """The inputs that are given, joined along the last axis."""
+    return torch.concatenate([x for x in inputs if x is not None], axis=-1)
+
+
+class Value(nn.Module):
+    """V(s) or Q(s, a): (..., O) [and (..., A)] -> (...), with E > 1 members (E, ...).
+
+    value_dim: the output's features; one feature is squeezed away.
+    encoder:   applied to the observations first.
+    """
+
+    def __init__(self, hidden_dims, value_dim=1, layer_norm=True, num_ensembles=1, encoder=None):
+        super().__init__()
+        self.value_dim = value_dim
+        self.encoder = encoder
+
+        hidden_dims = (*hidden_dims, self.value_dim)
+        self.value_net = make_mlp(hidden_dims, num_ensembles, layer_norm=layer_norm)
+
+    def forward(self, observations, actions=None):
+        if self.encoder is not None:
+            observations = self.encoder(observations)
+        v = self.value_net(concatenate_inputs(observations, actions))
+        return v.squeeze(-1) if self.value_dim == 1 else v
+
+
+class Actor(nn.Module):
+    """A policy: (..., O) -> a distribution over (..., A).
+
+    tanh_squash:         see the distribution through tanh.
+    state_dependent_std: log sigma from a layer of its own; else 0 (const_std), else a parameter per action.
+    final_fc_init_scale: variance scale of the output layers.
+    """
+
+    def __init__(
+        self,
+        hidden_dims,
+        action_dim,
+        layer_norm=False,
+        log_std_min=-5.0,
+        log_std_max=2.0,
+        tanh_squash=False,
+        state_dependent_std=False,
+        const_std=True,
+        final_fc_init_scale=1e-2,
+        encoder=None,
+    ):
+        super().__init__()
+        self.log_std_min = log_std_min
+        self.log_std_max = log_std_max
+        self.tanh_squash = tanh_squash
+        self.state_dependent_std = state_dependent_std
+        self.const_std = const_std
+        self.encoder = encoder
+
+        self.actor_net = make_mlp(hidden_dims, activate_final=True, layer_norm=layer_norm)
+        self.mean_net = Dense(action_dim, kernel_init=default_init(final_fc_init_scale))
+        if self.state_dependent_std:
+            self.log_std_net = Dense(action_dim, kernel_init=default_init(final_fc_init_scale))
+        elif not self.const_std:
+            self.log_stds = nn.Parameter(torch.zeros(action_dim))
+
+    def forward(self, observations, temperature=1.0):
+        if self.encoder is not None:
+            observations = self.encoder(observations)
+        outputs = self.actor_net(observations)
+        means = self.mean_net(outputs)
+        if self.state_dependent_std:
+            log_stds = self.log_std_net(outputs)
+        elif self.const_std:
+            log_stds = torch.zeros_like(means)
+        else:
+            log_stds = self.log_stds + torch.zeros_like(means)
+        log_stds = clip(log_stds, self.log_std_min, self.log_std_max)
+        distribution = TanhDiagonalGaussian if self.tanh_squash else DiagonalGaussian
+        return distribution(means, torch.exp(log_stds) * temperature)
+
+
+class VectorField(nn.Module):
+    """The velocity of a flow at noisy goals (..., G) and times (...): (..., vector_dim).
+
+    Observations (..., O), actions (..., A) and latents (..., L) are conditions; what is None is left out.
+    """
+
+    def __init__(self, vector_dim, hidden_dims, layer_norm=True, num_ensembles=1):
+        super().__init__()
+
+        hidden_dims = (*hidden_dims, vector_dim)
+        self.vector_field_net = make_mlp(hidden_dims, num_ensembles, layer_norm=layer_norm)
+
+    def forward(self, noisy_goals, times, observations=None, actions=None, latents=None):
+        inputs = concatenate_inputs(noisy_goals, times[..., None], observations, actions, latents)
+        return self.vector_field_net(inputs)
+
+
+class IntentionEncoder(nn.Module):
+    """(..., O), (..., A) -> a distribution over the latents (..., L); log sigma is not clipped."""
+
+    def __init__(self, hidden_dims, latent_dim, layer_norm=False, encoder=None):
+        super().__init__()
+        self.encoder = encoder
+
+        self.trunk_net = make_mlp(hidden_dims, activate_final=True, layer_norm=layer_norm)
+        self.mean_net = Dense(latent_dim, kernel_init=default_init())
+        self.log_std_net = Dense(latent_dim, kernel_init=default_init())
+
+    def forward(self, observations, actions):
+        if self.encoder is not None:
+            observations = self.encoder(observations)
+        outputs = self.trunk_net(concatenate_inputs(observations, actions))
+        means = self.mean_net(outputs)
+        log_stds = self.log_std_net(outputs)
+        return DiagonalGaussian(means, torch.exp(log_stds))
+
+
+class Param(nn.Module):
+    """A bare parameter `value` of the given shape, zeros at first."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.value = nn.Parameter(torch.zeros(shape))
+
+    def forward(self):
+        return self.value

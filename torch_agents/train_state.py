@@ -1,0 +1,118 @@
+"""All networks of an agent in one parameter tree, stepped by one Adam."""
+
+import functools
+
+import torch
+import torch.nn as nn
+from torch.func import functional_call
+
+
+class TrainState(nn.Module):
+    """All networks of an agent (online and target), and the Adam that steps them as one tree.
+
+    step:   the number of updates done.
+    params: {'modules_<name>.<path>': the live nn.Parameter}, of all parameters.
+    tx:     torch.optim.Adam over the whole tree.
+    """
+
+    def __init__(self, networks):
+        super().__init__()
+        self.step = 0
+        for name, module in networks.items():
+            self.add_module(f'modules_{name}', module)
+
+    @classmethod
+    @torch.no_grad()
+    def create(cls, networks, rng, learning_rate, device=None, dtype=None):
+        """networks: {name: (module, example inputs)}, initialised in this order with the key rng."""
+        for module, inputs in networks.values():
+            module(*map(example, inputs))  # gives the lazy layers their shapes
+        self = cls({name: module for name, (module, _) in networks.items()})
+        for path, layer in self.named_modules():
+            if hasattr(layer, 'init_params'):
+                layer.init_params(rng, path.split('.'))
+        self.to(device=device, dtype=dtype)
+        # parity: eps is added after the square root in both; the betas are the defaults of both
+        self.tx = torch.optim.Adam(self.parameters(), lr=learning_rate, betas=(0.9, 0.999), eps=1e-8)
+        return self
+
+    @property
+    def params(self):
+        return dict(self.named_parameters())
+
+    def forward(self, *args, name, params=None, **kwargs):
+        """The output of network `name`: trained if params are given, else frozen (the stored values)."""
+        module, prefix = getattr(self, f'modules_{name}'), f'modules_{name}.'
+        if params is None:
+            params = {path: param.detach() for path, param in self.subtree(name).items()}
+        params = {path.removeprefix(prefix): params[path] for path in self.subtree(name)}
+        return functional_call(module, params, args, kwargs)
+
+    def subtree(self, name):
+        """The live parameters of network `name`, under their whole paths."""
+        module = getattr(self, f'modules_{name}')
+        return dict(module.named_parameters(prefix=f'modules_{name}'))
+
+    def select(self, name):
+        """Network `name` as a function; pass `params=grad_params` to train it, nothing to read it frozen."""
+        return functools.partial(self, name=name)
+
+    @torch.no_grad()
+    def copy_params(self, source, target):
+        """Set the parameters of network `target` equal to those of network `source`."""
+        for param, value in zip(self.subtree(target).values(), self.subtree(source).values(), strict=True):
+            param.copy_(value)
+        return self
+
+    def apply_loss_fn(self, loss_fn, targets=None, tau=None):
+        """One Adam step of the whole tree on loss_fn(params) -> (loss, info), then the target updates.
+
+        targets: {target network: online network}; target <- tau * online + (1 - tau) * target, where both are
+                 the values from before this step.
+        Returns (this state, info with grad/max, grad/min and grad/norm added).
+        """
+        params = self.params
+        self.tx.zero_grad()
+        loss, info = loss_fn(params)
+        loss.backward()
+        for param in params.values():
+            if param.grad is None:
+                # parity: an unused parameter has gradient zero in JAX, and its moments still move it
+                param.grad = torch.zeros_like(param)
+        info = {**info, **gradient_info([param.grad for param in params.values()])}
+        # parity: computed before the step, because the step overwrites the old values in place
+        averages = {
+            target: self.moving_average(target, online, tau) for target, online in (targets or {}).items()
+        }
+        self.tx.step()
+        for target, average in averages.items():
+            self.set_params(target, average)
+        self.step += 1
+        return self, {key: value.detach() for key, value in info.items()}
+
+    @torch.no_grad()
+    def moving_average(self, target, online, tau):
+        """tau * online + (1 - tau) * target, of the stored values."""
+        pairs = zip(self.subtree(online).values(), self.subtree(target).values(), strict=True)
+        return [p * tau + tp * (1 - tau) for p, tp in pairs]
+
+    @torch.no_grad()
+    def set_params(self, name, values):
+        """Copy the values into the parameters of network `name`."""
+        for param, value in zip(self.subtree(name).values(), values, strict=True):
+            param.copy_(value)
+
+
+def example(x):
+    """An example input as the new networks take it: on the CPU, floating values as float32."""
+    x = torch.as_tensor(x, device='cpu')
+    return x.float() if x.is_floating_point() else x
+
+
+def gradient_info(grads):
+    """Maximum and minimum over all entries, and the *sum* of the leaves' Euclidean norms."""
+    return {
+        'grad/max': torch.stack([g.max() for g in grads]).max(),
+        'grad/min': torch.stack([g.min() for g in grads]).min(),
+        'grad/norm': torch.stack([(g**2).sum() ** 0.5 for g in grads]).sum(),
+    }
