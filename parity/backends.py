@@ -46,6 +46,13 @@ class JaxSide:
         self.dtype = 'float32' if mode == 'float32' else 'float64'
         self.agent: Any = None
 
+    def like(self, mode: Mode) -> 'JaxSide':
+        """The same agent in another mode; cheap, because a Flax agent never changes in place."""
+        side = JaxSide(self.target, mode)
+        side.agent = self.agent
+        side.restore(self.state().astype(side.dtype))
+        return side
+
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
         """x64 as the precision needs it, and draws in float32 if the mode is wide."""

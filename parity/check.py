@@ -6,6 +6,7 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from parity.cases import Case, Inputs
 from parity.comparison import Leaf, compare
 from parity.errors import ParityError, unknown
 from parity.pair import Pair, find
-from parity.sides import Mode, State
+from parity.sides import Mode
 from parity.stages import STAGES, Runner, config_leaves
 from parity.tolerances import EXACT, Tolerance, adam_slack, noise_of, tolerance
 from parity.trees import Arrays
@@ -23,6 +24,11 @@ from parity.verdict import CaseResult, Outcome, StageResult, Verdict
 
 DTYPES = ('float64', 'float32')
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'torch', 'numpy')
+
+# Noise is measured on the inputs and on NEIGHBOURS inputs close by, because one sample can be small by luck. They
+# are far enough away for ties to be broken clearly, and near enough for the same conditioning.
+NEIGHBOURS = 2
+NEAR = 2.0**-10
 
 # The rollout of the reference is repeated from parameters moved by this much, some hundred roundings.
 NUDGE = 2.0**-45
@@ -108,48 +114,57 @@ class Runs:
         self.pair, self.case, self.device = pair, case, device
 
     @functools.cached_property
-    def inputs(self) -> Inputs:
-        """Both sides' inputs; the parameters start from those that the reference creates."""
-        batch = case_module.batch_of(self.pair, self.case)
-        config = case_module.config_of(self.pair, self.case, batch)
-        extra = case_module.extra_of(self.pair, self.case, config, batch)
+    def batch(self) -> Arrays:
+        """The batch, validated."""
+        return case_module.batch_of(self.pair, self.case)
+
+    @functools.cached_property
+    def config(self) -> dict[str, Any]:
+        """The whole configuration."""
+        return case_module.config_of(self.pair, self.case, self.batch)
+
+    @functools.cached_property
+    def created(self) -> JaxSide:
+        """The reference as its `create` makes it."""
         side = JaxSide(self.pair.load('reference'), 'float32')
-        side.create(self.case.seed, batch, config)
-        state = case_module.perturbed(side.state(), self.pair, self.case)
-        return Inputs(self.case.seed, config, batch, extra, case_module.key_of(self.case.seed), state)
+        side.create(self.case.seed, self.batch, self.config)
+        return side
+
+    @functools.cached_property
+    def inputs(self) -> Inputs:
+        """What both sides are given."""
+        extra = case_module.extra_of(self.pair, self.case, self.config, self.batch)
+        state = case_module.perturbed(self.created.state(), self.pair, self.case)
+        key = case_module.key_of(self.case.seed)
+        return Inputs(self.case.seed, self.config, self.batch, extra, key, state)
 
     @functools.cached_property
     def reference64(self) -> Runner:
         """The reference in float64."""
-        return self._reference('float64')
+        return self._reference('float64', self.inputs)
 
     @functools.cached_property
     def reference32(self) -> Runner:
         """The reference in float32."""
-        return self._reference('float32')
+        return self._reference('float32', self.inputs)
 
     @functools.cached_property
     def truth(self) -> Runner:
-        """The float64 truth of what the reference does in float32: its inputs, its draws, its states."""
-        return self._reference('wide' if self._draws() else 'float64', leader=self.reference32)
+        """What reference32 would compute without rounding."""
+        return self._truth_of(self.reference32)
 
     @functools.cached_property
-    def wide(self) -> Runner:
-        """The truth of sampled actions, which always draw."""
-        return self._reference('wide')
+    def neighbours(self) -> list[tuple[Runner, Runner]]:
+        """The reference in float32 and its truth, on inputs close by."""
+        inputs = [self.inputs.near(sample, NEAR) for sample in range(NEIGHBOURS)]
+        runners = [self._reference('float32', near) for near in inputs]
+        return [(runner, self._truth_of(runner)) for runner in runners]
 
     @functools.cached_property
     def nudged(self) -> Runner:
-        """The reference in float64 from parameters a few hundred roundings away."""
-        rng = np.random.default_rng(self.case.seed)
-        state = self.inputs.state
-        params = {
-            path: leaf * (1 + NUDGE * rng.choice([-1.0, 1.0], leaf.shape))
-            for path, leaf in state.params.items()
-        }
-        moved = State(params, state.opt_mu, state.opt_nu, state.count, state.key)
-        side = JaxSide(self.pair.load('reference'), 'float64')
-        return Runner(side, self.pair, dataclasses.replace(self.inputs, state=moved))
+        """The reference in float64 from parameters a hundred roundings away."""
+        wide = dataclasses.replace(self.inputs, state=self.inputs.state.astype('float64'))
+        return self._reference('float64', wide.near(NEIGHBOURS, NUDGE))
 
     @functools.cached_property
     def port64(self) -> Runner:
@@ -170,7 +185,7 @@ class Runs:
         port = (self.port64 if double else self.port32).stage(stage)
         if stage == 'params':
             return compare(reference, port, reference, dict.fromkeys(reference, EXACT))
-        truth = reference if double else self._truth(stage)
+        truth = reference if double else self.truth.stage(stage)
         tolerances = self._tolerances(stage, dtype, truth)
         if stage == 'grads' and double:
             reference, port, tolerances = self._with_reach(reference, port, tolerances)
@@ -187,12 +202,18 @@ class Runs:
         expected, found = self.reference64.reach(), self.port64.reach()
         return {**reference, **expected}, {**port, **found}, {**tolerances, **dict.fromkeys(expected, EXACT)}
 
-    def _truth(self, stage: str) -> Arrays:
-        return (self.wide if stage == 'actions' else self.truth).stage(stage)
+    def _noise(self, stage: str) -> dict[str, float]:
+        """The reference's float32 error in each leaf: the largest of those here and at the inputs close by."""
+        pairs = [(self.reference32, self.truth), *self.neighbours]
+        samples = [(rounded.stage(stage), exact.stage(stage)) for rounded, exact in pairs]
+        return {
+            path: max(noise_of(rounded[path], exact[path]) for rounded, exact in samples)
+            for path in samples[0][0]
+            if path in samples[0][1]
+        }
 
     def _tolerances(self, stage: str, dtype: str, truth: Arrays) -> dict[str, Tolerance]:
-        rounded, exact = self.reference32.stage(stage), self._truth(stage)
-        noise = {path: noise_of(rounded[path], exact[path]) if path in exact else 0.0 for path in rounded}
+        noise = self._noise(stage)
         found = {
             path: tolerance(leaf, noise.get(path, 0.0), dtype, self.inputs.reduction)
             for path, leaf in truth.items()
@@ -236,12 +257,13 @@ class Runs:
             return np.zeros_like(moments[f'params/{path}'])
         return adam_slack(moments, path, allowed_mu, self.inputs.config['lr'])
 
-    def _draws(self) -> bool:
-        return any('/draws/' in path for path in self.reference64.stage('loss'))
+    def _reference(self, mode: Mode, inputs: Inputs, leader: Runner | None = None) -> Runner:
+        return Runner(self.created.like(mode), self.pair, inputs, leader)
 
-    def _reference(self, mode: Mode, leader: Runner | None = None) -> Runner:
-        return Runner(JaxSide(self.pair.load('reference'), mode), self.pair, self.inputs, leader)
+    def _truth_of(self, rounded: Runner) -> Runner:
+        return self._reference('wide', rounded.inputs, leader=rounded)
 
     def _port(self, mode: Mode, leader: Runner) -> Runner:
         side = TorchSide(self.pair.load('port'), mode, self.pair.draws, self.device)
+        side.create(self.case.seed, self.batch, self.config)
         return Runner(side, self.pair, self.inputs, leader)

@@ -47,7 +47,7 @@ REACH = 1e3 * float(np.finfo(np.float64).eps)
 class Runner:
     """One side on one case: computes each stage once and keeps the result.
 
-    leader: the side whose states the update stage restores before each step; none runs freely.
+    side:   already created; leader: the side whose states the update stage restores before each step; none runs freely.
     """
 
     def __init__(self, side: Side, pair: Pair, inputs: Inputs, leader: 'Runner | None' = None) -> None:
@@ -56,7 +56,6 @@ class Runner:
         self._results: dict[str, Arrays] = {}
         self.batch = trees.astype(inputs.batch, side.dtype)
         self.extra = trees.astype(inputs.extra, side.dtype)
-        side.create(inputs.seed, self.batch, inputs.config)
         self.initial = side.state()
 
     def stage(self, name: str) -> Arrays:
