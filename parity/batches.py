@@ -68,10 +68,10 @@ def _values(
     if field.kind == 'binary':
         return (rng.random(shape) < 0.7).astype(np.float64)
     if field.kind == 'not':
-        return 1 - batch[field.other].astype(np.float64)
+        return np.asarray(1 - batch[field.other].astype(np.float64))
     if field.kind in ('min', 'max'):
-        other = batch[field.other].reshape(-1, *shape)
-        return other.min(axis=0) if field.kind == 'min' else other.max(axis=0)
+        bound = np.min if field.kind == 'min' else np.max
+        return np.asarray(bound(batch[field.other].reshape(-1, *shape), axis=0))
     values = rng.normal(size=shape) * _SCALES.get(style, 1.0)
     return np.where(rng.random(shape) < 0.3, 0.0, values) if style == 'bounds' else values
 

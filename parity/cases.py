@@ -57,7 +57,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What both sides are given: the arrays are float32, so that float64 computes on the very same numbers."""
+    """What both sides are given: the arrays are float32, so that float64 computes on the same numbers."""
 
     seed: int
     config: dict[str, Any]

@@ -95,7 +95,8 @@ def _structural(path: str, kind: Kind, reference: np.ndarray | None, port: np.nd
 
 
 def _first_non_finite(reference: np.ndarray | None, port: np.ndarray | None) -> tuple[int, ...]:
-    assert reference is not None and port is not None
+    assert reference is not None
+    assert port is not None
     same = (reference == port) | (np.isnan(reference) & np.isnan(port))
     odd = ~(np.isfinite(reference) & np.isfinite(port)) & ~same
     return tuple(int(i) for i in np.argwhere(odd)[0])

@@ -12,9 +12,9 @@ FLOATING = ('normal', 'uniform')
 
 @contextlib.contextmanager
 def logged_draws(module: Any, dtype: str | None = None) -> Iterator[list[Any]]:
-    """Log the draws made through `module.<kind>` (none without a module) as (kind, key, result); with dtype, draw in it and widen.
+    """Log the draws made through `module.<kind>` as (kind, key, result); without a module there are none.
 
-    Widening exists because jax draws other numbers in float64 than in float32 from the same key.
+    With dtype, draw in it and widen: jax draws other numbers in float64 than in float32 from the same key.
     """
     log: list[Any] = []
     originals = {kind: getattr(module, kind) for kind in KINDS if module is not None}

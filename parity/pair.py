@@ -13,7 +13,7 @@ GROUP = 'parity.pairs'
 
 @dataclass(frozen=True)
 class Pair:
-    """A reference and its port. Targets are `'module:attr'`, imported on first use, or the classes themselves.
+    """A reference and its port, as `'module:attr'`, imported on first use, or as the classes themselves.
 
     batch:      {key: dimension letters}, `{'observations': 'B O', 'rewards': 'B'}`: what a batch holds.
     forward:    {network: names of its inputs}, `{'critic': 'observations actions'}`, from batch or extra.

@@ -39,7 +39,7 @@ class State:
 
 @dataclass(frozen=True)
 class LossCall:
-    """A call of a loss: `method(batch, params, rng=key, **options)`; frozen passes None for the parameters."""
+    """A call of a loss: `method(batch, params, rng=key, **options)`; frozen passes None as params."""
 
     name: str
     method: str

@@ -18,7 +18,7 @@ STAGES: dict[str, str] = {
     'forward': 'the outputs of every network, from the same parameters and inputs',
     'loss': 'every loss and every info value, full, partial and frozen; the draws and their keys',
     'grads': 'the gradient of every parameter, and which loss term reaches which network',
-    'update': 'parameters, targets, Adam moments, key and info after each update, each from the reference state',
+    'update': 'parameters, targets, moments, key and info after each update, each from the reference state',
     'rollout': 'the same updates in one go, without restoring',
     'actions': 'sampled actions of a batch and of one observation, at temperatures 0, 0.7 and 1',
 }
@@ -47,7 +47,8 @@ REACH = 1e3 * float(np.finfo(np.float64).eps)
 class Runner:
     """One side on one case: computes each stage once and keeps the result.
 
-    side:   already created; leader: the side whose states the update stage restores before each step; none runs freely.
+    side:   already created.
+    leader: the side whose states the update stage restores before each step; without one it runs freely.
     """
 
     def __init__(self, side: Side, pair: Pair, inputs: Inputs, leader: 'Runner | None' = None) -> None:

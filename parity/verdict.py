@@ -88,14 +88,14 @@ class Verdict:
 def describe(pair: str, case: CaseResult, stage: StageResult) -> str:
     """The five parts of a mismatch: subject, both values, error against allowed, where, what to run next."""
     leaf = stage.leaves[0]
-    differing = sum(not leaf.matches for leaf in stage.leaves)
+    differing, total = sum(not leaf.matches for leaf in stage.leaves), len(stage.leaves)
     return '\n'.join(
         (
             f'{pair}: {stage.stage} differs in {stage.dtype}: {leaf.kind} of {leaf.path}',
             f'  reference {leaf.reference}',
             f'  port      {leaf.port}',
             f'  error: {leaf.error:.3e}; allowed: {leaf.allowed:.3e} ({leaf.why})',
-            f'  at: index {list(leaf.where)}; {differing} of {len(stage.leaves)} leaves differ; {case.description}',
+            f'  at: index {list(leaf.where)}; {case.description}; {differing} of {total} leaves differ',
             f'  next: {case.command}',
         )
     )
