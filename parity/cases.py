@@ -1,6 +1,5 @@
 """One thing to check: a configuration, a batch, parameters and keys, all from a few plain fields."""
 
-import dataclasses
 import functools
 import shlex
 from collections.abc import Mapping
@@ -66,16 +65,6 @@ class Inputs:
     key: np.ndarray
     state: State
 
-    def near(self, sample: int, step: float) -> 'Inputs':
-        """Inputs close by: every floating value moved towards zero by up to `step` of itself."""
-        rng = np.random.default_rng([self.seed, sample])
-
-        def move(leaves: Arrays) -> Arrays:
-            return {path: _moved(leaf, step, rng) for path, leaf in leaves.items()}
-
-        state = dataclasses.replace(self.state, params=move(self.state.params))
-        return dataclasses.replace(self, batch=move(self.batch), extra=move(self.extra), state=state)
-
     @functools.cached_property
     def reduction(self) -> int:
         """The longest sum: over the batch, or over the inputs of the widest layer."""
@@ -140,12 +129,6 @@ def key_of(seed: int) -> np.ndarray:
 def _noisy(leaf: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     noise = 0.1 * rng.normal(size=leaf.shape)
     return (leaf + noise).astype(np.float32)
-
-
-def _moved(leaf: np.ndarray, step: float, rng: np.random.Generator) -> np.ndarray:
-    if leaf.dtype.kind != 'f':
-        return leaf
-    return (leaf * (1 - step * rng.random(leaf.shape))).astype(leaf.dtype)
 
 
 def _tied(leaf: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,18 +12,15 @@ from parity.backends import JaxSide, TorchSide
 from parity.cases import Case, Inputs
 from parity.comparison import Leaf, compare
 from parity.pair import Pair
-from parity.sides import Mode
+from parity.sides import Mode, State
 from parity.stages import Runner, config_leaves
 from parity.tolerances import EXACT, Tolerance, adam_slack, noise_of, tolerance
 from parity.trees import Arrays
 
-# Noise is measured on the inputs and on NEIGHBOURS inputs close by, because one sample can be small by luck.
-# They are far enough away for ties to be broken clearly, and near enough for the same conditioning.
-NEIGHBOURS = 2
-NEAR = 2.0**-10
-
-# The rollout of the reference is repeated from parameters moved by this much, some hundred roundings.
-NUDGE = 2.0**-45
+# Noise is measured with the parameters as they are and with each leaf scaled a little, because one sample can be
+# small by luck: in float32 far enough to round differently everywhere, in float64 by a few roundings.
+SAMPLES = {'float32': 2, 'float64': 4}
+SCALES = {'float32': 2.0**-10, 'float64': 2.0**-50}
 
 
 class Runs:
@@ -72,17 +70,20 @@ class Runs:
         return self._truth_of(self.reference32)
 
     @functools.cached_property
-    def neighbours(self) -> list[tuple[Runner, Runner]]:
-        """The reference in float32 and its truth, on inputs close by."""
-        inputs = [self.inputs.near(sample, NEAR) for sample in range(NEIGHBOURS)]
+    def nearby32(self) -> list[tuple[Runner, Runner]]:
+        """The reference in float32 and its truth, each with scaled parameters."""
+        states = [self.inputs.state.scaled(k, SCALES['float32']) for k in range(SAMPLES['float32'])]
+        inputs = [dataclasses.replace(self.inputs, state=state) for state in states]
         runners = [self._reference('float32', near) for near in inputs]
         return [(runner, self._truth_of(runner)) for runner in runners]
 
     @functools.cached_property
-    def nudged(self) -> Runner:
-        """The reference in float64 from parameters a hundred roundings away."""
-        wide = dataclasses.replace(self.inputs, state=self.inputs.state.astype('float64'))
-        return self._reference('float64', wide.near(NEIGHBOURS, NUDGE))
+    def nearby64(self) -> list[Runner]:
+        """The reference in float64 with scaled parameters, before every step as well."""
+        side, moves = self.created, [_scaling(k) for k in range(SAMPLES['float64'])]
+        return [
+            Runner(side.like('float64'), self.pair, self.inputs, self.reference64, move) for move in moves
+        ]
 
     @functools.cached_property
     def port64(self) -> Runner:
@@ -120,38 +121,27 @@ class Runs:
         expected, found = self.reference64.reach(), self.port64.reach()
         return {**reference, **expected}, {**port, **found}, {**tolerances, **dict.fromkeys(expected, EXACT)}
 
-    def _noise(self, stage: str) -> dict[str, float]:
-        """The reference's float32 error in each leaf, the largest here and at the inputs close by."""
-        pairs = [(self.reference32, self.truth), *self.neighbours]
-        samples = [(rounded.stage(stage), exact.stage(stage)) for rounded, exact in pairs]
+    def _noise(self, stage: str, dtype: str) -> dict[str, float]:
+        """The reference's own rounding error in each leaf, the largest of several samples."""
+        if dtype == 'float64':
+            exact = self.reference64.stage(stage)
+            samples = [(near.stage(stage), exact) for near in self.nearby64]
+        else:
+            pairs = [(self.reference32, self.truth), *self.nearby32]
+            samples = [(rounded.stage(stage), exact.stage(stage)) for rounded, exact in pairs]
         return {
             path: max(noise_of(rounded[path], exact[path]) for rounded, exact in samples)
-            for path in samples[0][0]
-            if path in samples[0][1]
+            for path in samples[0][1]
         }
 
     def _tolerances(self, stage: str, dtype: str, truth: Arrays) -> dict[str, Tolerance]:
-        noise = self._noise(stage)
+        noise = self._noise(stage, dtype)
         found = {
-            path: tolerance(leaf, noise.get(path, 0.0), dtype, self.inputs.reduction)
-            for path, leaf in truth.items()
+            path: tolerance(leaf, noise[path], dtype, self.inputs.reduction) for path, leaf in truth.items()
         }
-        if stage == 'rollout' and dtype == 'float64':
-            found = self._widen_by_nudge(found, truth)
         if stage in ('update', 'rollout'):
             found = self._widen_by_adam(found, truth, accumulate=stage == 'rollout')
         return found
-
-    def _widen_by_nudge(self, found: dict[str, Tolerance], truth: Arrays) -> dict[str, Tolerance]:
-        """In a rollout rounding feeds on itself: allow what a nudge does to the reference's own."""
-        nudged = self.nudged.stage('rollout')
-        spreads = {
-            path: noise_of(nudged[path], leaf) for path, leaf in truth.items() if leaf.dtype.kind == 'f'
-        }
-        return {
-            path: tol.widened(spreads[path], f'nudge {spreads[path]:.2e}') if path in spreads else tol
-            for path, tol in found.items()
-        }
 
     def _widen_by_adam(
         self, found: dict[str, Tolerance], truth: Arrays, *, accumulate: bool
@@ -185,3 +175,7 @@ class Runs:
         side = TorchSide(self.pair.load('port'), mode, self.pair.draws, self.device)
         side.create(self.case.seed, self.batch, self.config)
         return Runner(side, self.pair, self.inputs, leader)
+
+
+def _scaling(sample: int) -> Callable[[State], State]:
+    return lambda state: state.scaled(sample, SCALES['float64'])

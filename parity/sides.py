@@ -1,5 +1,6 @@
 """What check asks of one agent of either framework, and what goes in and out: flat {path: numpy array}."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -35,6 +36,19 @@ class State:
         """The same state, with floating values in another precision."""
         params, opt_mu, opt_nu = (astype(leaves, dtype) for leaves in (self.params, self.opt_mu, self.opt_nu))
         return State(params, opt_mu, opt_nu, self.count, self.key)
+
+    def scaled(self, sample: int, step: float) -> 'State':
+        """The state with every parameter leaf scaled by a factor of its own, off 1 by up to `step`.
+
+        One factor for a whole leaf keeps what is equal in it equal, so that a tie stays a tie.
+        """
+        rng = np.random.default_rng([sample])
+        factors = 1 + step * rng.uniform(-1, 1, len(self.params))
+        params = {
+            path: (leaf * factor).astype(leaf.dtype)
+            for (path, leaf), factor in zip(self.params.items(), factors, strict=True)
+        }
+        return dataclasses.replace(self, params=params)
 
 
 @dataclass(frozen=True)

@@ -49,10 +49,18 @@ class Runner:
 
     side:   already created.
     leader: the side whose states the update stage restores before each step; without one it runs freely.
+    move:   applied to every state before it is restored.
     """
 
-    def __init__(self, side: Side, pair: Pair, inputs: Inputs, leader: 'Runner | None' = None) -> None:
-        self.side, self.pair, self.inputs, self.leader = side, pair, inputs, leader
+    def __init__(
+        self,
+        side: Side,
+        pair: Pair,
+        inputs: Inputs,
+        leader: 'Runner | None' = None,
+        move: Callable[[State], State] = lambda state: state,
+    ) -> None:
+        self.side, self.pair, self.inputs, self.leader, self.move = side, pair, inputs, leader, move
         self.states: list[State] = []
         self._results: dict[str, Arrays] = {}
         self.batch = trees.astype(inputs.batch, side.dtype)
@@ -62,9 +70,12 @@ class Runner:
     def stage(self, name: str) -> Arrays:
         """The leaves of a stage."""
         if name not in self._results:
-            self.side.restore(self.inputs.state.astype(self.side.dtype))
+            self._restore(self.inputs.state)
             getattr(self, f'_{name}')()
         return self._results[name]
+
+    def _restore(self, state: State) -> None:
+        self.side.restore(self.move(state.astype(self.side.dtype)))
 
     def _params(self) -> None:
         self._results['params'] = {**self.initial.params, 'key': self.initial.key}
@@ -85,7 +96,7 @@ class Runner:
 
     def reach(self) -> Arrays:
         """Which loss term reaches which network: `reach/<loss>/<term>/<network>`, bool."""
-        self.side.restore(self.inputs.state.astype(self.side.dtype))
+        self._restore(self.inputs.state)
         trained = tuple(call for call in LOSSES if not call.frozen)
         return _arrives(self.side.reach(trained, self.batch, self.inputs.key))
 
@@ -96,7 +107,7 @@ class Runner:
         results: Arrays = {}
         for i, call in self._script():
             if leader is not None:
-                self.side.restore(leader.states[i].astype(self.side.dtype))
+                self._restore(leader.states[i])
             else:
                 self.states.append(self.side.state())
             results.update(self._step(i, call))

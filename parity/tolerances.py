@@ -1,15 +1,16 @@
 """How far two results may differ, and why: derived from the reference's own rounding error, never tuned.
 
-The reference computes in float32, and again in float64 from the same float32 inputs and draws. The difference
-is its *noise* in float32: what rounding does to this computation, on these values. From it follows
+float64 decides semantics. The reference runs again with every parameter leaf scaled by a few roundings (2**-50):
+the same function, rounded differently everywhere. How far its results move is its *noise*; the port may differ
+from the reference by SAFETY times as much. (Stochastic arithmetic: J. Vignes 1993, "A stochastic arithmetic for
+reliable scientific computation".)
 
-    float32:  the port's error against the float64 value may be SAFETY times the noise;
-    float64:  the port may differ from the reference by SAFETY times the noise, scaled by the ratio of the two
-              machine epsilons, 2**-29: the same conditioning, seen at the finer resolution;
+float32 decides numerics. The reference runs in float32, and in float64 from the same float32 inputs and draws, its
+*truth*; the difference is its noise. The port's error against the truth may be SAFETY times as much.
 
-plus a rounding floor of FLOOR machine epsilons times the square root of the longest reduction (Higham & Mary
-2019, "A new approach to probabilistic rounding error analysis"), relative to the leaf's largest value,
-because one sample of the noise can be small by luck.
+To both comes a rounding floor of FLOOR machine epsilons times the square root of the longest reduction (N. Higham
+and T. Mary 2019, "A new approach to probabilistic rounding error analysis"), relative to the leaf's largest value,
+because samples of the noise can be small by luck. A leaf that is exactly zero has no floor: it must stay zero.
 """
 
 from dataclasses import dataclass
@@ -20,7 +21,6 @@ from parity.trees import Arrays
 
 SAFETY = 8.0
 FLOOR = 8.0
-NARROWING = float(np.finfo(np.float64).eps / np.finfo(np.float32).eps)
 
 ADAM_BETAS = 0.9, 0.999
 ADAM_EPS = 1e-8
@@ -61,16 +61,15 @@ def largest(array: np.ndarray) -> float:
 def tolerance(reference: np.ndarray, noise: float, dtype: str, reduction: int) -> Tolerance:
     """The tolerance of one leaf.
 
-    reference: the leaf in float64; noise: the reference's float32 error; reduction: the longest sum in it.
+    reference: the leaf's value; noise: the reference's own error in it; reduction: the longest sum in it.
     """
     if reference.dtype.kind != 'f':
         return EXACT
     eps = float(np.finfo(dtype).eps)
-    scaled = noise if dtype == 'float32' else noise * NARROWING
     size = largest(reference)
     floor = FLOOR * eps * float(np.sqrt(reduction)) * size
-    why = f'{SAFETY:g} x noise {scaled:.2e} + {FLOOR:g} eps sqrt({reduction}) x largest {size:.2e}'
-    return Tolerance(SAFETY * scaled + floor, why)
+    why = f'{SAFETY:g} x noise {noise:.2e} + {FLOOR:g} eps sqrt({reduction}) x largest {size:.2e}'
+    return Tolerance(SAFETY * noise + floor, why)
 
 
 def adam_slack(moments: Arrays, path: str, allowed_mu: float, learning_rate: float) -> np.ndarray:
