@@ -76,16 +76,15 @@ class JaxSide:
     def state(self) -> State:
         adam = self.agent.network.opt_state[0]
         to_flat = functools.partial(trees.flat, to_numpy=np.asarray)
-        moments = to_flat(adam.mu), to_flat(adam.nu)
-        return State(
-            to_flat(self.agent.network.params), *moments, np.asarray(adam.count), np.asarray(self.agent.rng)
-        )
+        params, count = to_flat(self.agent.network.params), np.asarray(adam.count)
+        counts = dict.fromkeys(params, count)
+        return State(params, to_flat(adam.mu), to_flat(adam.nu), counts, np.asarray(self.agent.rng))
 
     def restore(self, state: State) -> None:
         with self.scope():
             adam, *rest = self.agent.network.opt_state
             adam = adam._replace(
-                mu=_jax_tree(state.opt_mu), nu=_jax_tree(state.opt_nu), count=_jax_array(state.count)
+                mu=_jax_tree(state.opt_mu), nu=_jax_tree(state.opt_nu), count=_jax_array(_count(state))
             )
             network = self.agent.network.replace(params=_jax_tree(state.params), opt_state=(adam, *rest))
             self.agent = self.agent.replace(network=network, rng=_jax_array(state.key))
@@ -138,11 +137,11 @@ class TorchSide:
         import weight_bridge
 
         network = self.agent.network
-        adam = weight_bridge.optimizer_to_optax(network.tx, network)[0]
+        steps, mu, nu = weight_bridge.adam_moments(network.tx, network)
         to_flat = functools.partial(trees.flat, to_numpy=np.asarray)
+        counts = {path: np.asarray(step, np.int32) for path, step in steps.items()}
         params = to_flat(weight_bridge.to_flax(network))
-        count = np.asarray(adam.count)
-        return State(params, to_flat(adam.mu), to_flat(adam.nu), count, self._numpy(self.agent.rng))
+        return State(params, to_flat(mu), to_flat(nu), counts, self._numpy(self.agent.rng))
 
     def restore(self, state: State) -> None:
         import optax  # type: ignore[import-untyped]
@@ -151,7 +150,7 @@ class TorchSide:
 
         network, tree = self.agent.network, trees.unflatten
         weight_bridge.to_torch(tree(state.params), network)
-        adam = optax.ScaleByAdamState(count=state.count, mu=tree(state.opt_mu), nu=tree(state.opt_nu))
+        adam = optax.ScaleByAdamState(count=_count(state), mu=tree(state.opt_mu), nu=tree(state.opt_nu))
         weight_bridge.optimizer_to_torch((adam,), network.tx, network)
         self.agent.rng = self._tensor(state.key)
 
@@ -246,6 +245,10 @@ def _compiled(function: Callable[..., Any], dtype: str, *static: Any) -> Callabl
 
     options = COMPILER[dtype] if jax.default_backend() == 'cpu' else None
     return jax.jit(functools.partial(function, *static), compiler_options=options)
+
+
+def _count(state: State) -> np.ndarray:
+    return next(iter(state.opt_count.values()))
 
 
 def _jax_array(array: np.ndarray) -> Any:

@@ -1,5 +1,6 @@
 """One thing to check: a configuration, a batch, parameters and keys, all from a few plain fields."""
 
+import dataclasses
 import functools
 import shlex
 from collections.abc import Mapping
@@ -118,7 +119,7 @@ def perturbed(state: State, pair: Pair, case: Case) -> State:
         params = {path: _tied(leaf) if _is_ensemble(path, pair) else leaf for path, leaf in params.items()}
     if case.values == 'zero':
         params = {path: np.zeros_like(leaf) for path, leaf in params.items()}
-    return State(params, state.opt_mu, state.opt_nu, state.count, state.key)
+    return dataclasses.replace(state, params=params)
 
 
 def key_of(seed: int) -> np.ndarray:

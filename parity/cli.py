@@ -29,7 +29,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console()
+# a pipe has no width: wide enough for the table
+console = Console(width=None if sys.stdout.isatty() else 110)
 
 Pairs = Annotated[
     list[str] | None, typer.Argument(help='Registered names or module:ATTR; all registered if none.')
@@ -158,8 +159,8 @@ def _progress() -> Iterator[Callable[[str], None]]:
 
 def _finish(verdicts: list[Verdict], reports: Path | None) -> None:
     console.print(text.overview(verdicts))
-    for verdict in verdicts:
-        console.print(text.failures(verdict))
+    for line in (line for verdict in verdicts for line in text.failures(verdict)):
+        console.print(line, soft_wrap=True)
     if reports is not None:
         written = json.write(verdicts, reports)
         console.print(f'{len(written)} reports in {reports}/')

@@ -1,4 +1,4 @@
-"""The cases of a run: recorded transitions, and generated ones; and cases from the words of a command line."""
+"""The cases of a run, recorded and generated, and the parts of a case from the words of a command line."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -46,10 +46,18 @@ class Pair:
         return loaded
 
     def get_config(self, side: str) -> dict[str, Any]:
-        """The default configuration: `get_config()` of the module that defines the class."""
-        module = importlib.import_module(self.load(side).__module__)
-        config: dict[str, Any] = module.get_config()
-        return config
+        """The default configuration: `get_config()` of the module that defines the class, or one it inherits from."""
+        for cls in self.load(side).__mro__:
+            get_config = getattr(importlib.import_module(cls.__module__), 'get_config', None)
+            if get_config is not None:
+                return dict(get_config())
+        raise ParityError(
+            f'{self.name}: the {side} has no default configuration',
+            values=f'expected get_config() beside {self.load(side).__name__}; found none',
+            error='not defined',
+            where=self.load(side).__module__,
+            next_step='define get_config() -> dict in that module',
+        )
 
 
 def load_target(target: str, *, where: str) -> Any:

@@ -17,8 +17,8 @@ from parity.stages import Runner, config_leaves
 from parity.tolerances import EXACT, Tolerance, adam_slack, noise_of, tolerance
 from parity.trees import Arrays
 
-# Noise is measured with the parameters as they are and with each leaf scaled a little, because one sample can be
-# small by luck: in float32 far enough to round differently everywhere, in float64 by a few roundings.
+# Noise is measured with the parameters as they are and with each leaf scaled a little, because one sample can
+# be small by luck: in float32 far enough to round differently everywhere, in float64 by a few roundings.
 SAMPLES = {'float32': 2, 'float64': 4}
 SCALES = {'float32': 2.0**-10, 'float64': 2.0**-50}
 
@@ -161,7 +161,7 @@ class Runs:
         return widened
 
     def _adam_slack(self, moments: Arrays, path: str, allowed_mu: float) -> np.ndarray:
-        if not moments['opt_count']:
+        if not moments[f'opt_count/{path}']:
             return np.zeros_like(moments[f'params/{path}'])
         return adam_slack(moments, path, allowed_mu, self.inputs.config['lr'])
 

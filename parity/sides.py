@@ -14,12 +14,15 @@ Mode = Literal['float64', 'float32', 'wide']
 
 @dataclass(frozen=True)
 class State:
-    """Everything that an update changes: parameters, Adam's moments and count, and the agent's key."""
+    """Everything that an update changes: parameters, Adam's moments and counts, and the agent's key.
+
+    All but the key have the same paths: optax counts steps once for the whole tree, torch for each parameter.
+    """
 
     params: Arrays
     opt_mu: Arrays
     opt_nu: Arrays
-    count: np.ndarray
+    opt_count: Arrays
     key: np.ndarray
 
     def leaves(self) -> Arrays:
@@ -28,14 +31,14 @@ class State:
             **trees.with_prefix('params', self.params),
             **trees.with_prefix('opt_mu', self.opt_mu),
             **trees.with_prefix('opt_nu', self.opt_nu),
-            'opt_count': self.count,
+            **trees.with_prefix('opt_count', self.opt_count),
             'key': self.key,
         }
 
     def astype(self, dtype: str) -> 'State':
         """The same state, with floating values in another precision."""
         params, opt_mu, opt_nu = (astype(leaves, dtype) for leaves in (self.params, self.opt_mu, self.opt_nu))
-        return State(params, opt_mu, opt_nu, self.count, self.key)
+        return State(params, opt_mu, opt_nu, self.opt_count, self.key)
 
     def scaled(self, sample: int, step: float) -> 'State':
         """The state with every parameter leaf scaled by a factor of its own, off 1 by up to `step`.

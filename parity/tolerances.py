@@ -1,16 +1,17 @@
 """How far two results may differ, and why: derived from the reference's own rounding error, never tuned.
 
-float64 decides semantics. The reference runs again with every parameter leaf scaled by a few roundings (2**-50):
+float64 decides semantics. The reference runs again with every parameter leaf scaled by a few roundings, 2**-50:
 the same function, rounded differently everywhere. How far its results move is its *noise*; the port may differ
-from the reference by SAFETY times as much. (Stochastic arithmetic: J. Vignes 1993, "A stochastic arithmetic for
-reliable scientific computation".)
+from the reference by SAFETY times as much. (J. Vignes 1993, "A stochastic arithmetic for reliable scientific
+computation".)
 
-float32 decides numerics. The reference runs in float32, and in float64 from the same float32 inputs and draws, its
-*truth*; the difference is its noise. The port's error against the truth may be SAFETY times as much.
+float32 decides numerics. The reference runs in float32, and in float64 from the same float32 inputs and draws,
+its *truth*; the difference is its noise. The port's error against the truth may be SAFETY times as much.
 
 To both comes a rounding floor of FLOOR machine epsilons times the square root of the longest reduction (N. Higham
-and T. Mary 2019, "A new approach to probabilistic rounding error analysis"), relative to the leaf's largest value,
-because samples of the noise can be small by luck. A leaf that is exactly zero has no floor: it must stay zero.
+and T. Mary 2019, "A new approach to probabilistic rounding error analysis"), relative to the leaf's largest
+value, because samples of the noise can be small by luck. A leaf that is exactly zero has no floor: it must stay
+zero.
 """
 
 from dataclasses import dataclass
@@ -80,7 +81,7 @@ def adam_slack(moments: Arrays, path: str, allowed_mu: float, learning_rate: flo
     entry is judged by its gradient, that is by the moments, and not by the step.
     """
     beta1, beta2 = ADAM_BETAS
-    count = int(moments['opt_count'])
+    count = int(moments[f'opt_count/{path}'])
     second = moments[f'opt_nu/{path}'].astype(np.float64) / (1 - beta2**count)
     gradient_error = allowed_mu / (1 - beta1)
     slack: np.ndarray = 2 * learning_rate * np.minimum(gradient_error / (np.sqrt(second) + ADAM_EPS), 1.0)

@@ -18,11 +18,12 @@ from weight_bridge.errors import BridgeError, Problem
 
 if TYPE_CHECKING:
     from weight_bridge.convert import grads_to_flax, to_flax, to_torch
-    from weight_bridge.optimizer import optimizer_to_optax, optimizer_to_torch
+    from weight_bridge.optimizer import adam_moments, optimizer_to_optax, optimizer_to_torch
 
 __all__ = [
     'BridgeError',
     'Problem',
+    'adam_moments',
     'grads_to_flax',
     'optimizer_to_optax',
     'optimizer_to_torch',
@@ -34,6 +35,7 @@ _HOMES = {
     'to_torch': 'convert',
     'to_flax': 'convert',
     'grads_to_flax': 'convert',
+    'adam_moments': 'optimizer',
     'optimizer_to_torch': 'optimizer',
     'optimizer_to_optax': 'optimizer',
 }

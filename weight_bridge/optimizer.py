@@ -68,16 +68,27 @@ def optimizer_to_optax(optimizer: torch.optim.Adam, module: nn.Module) -> tuple[
         BridgeError: the optimiser is no plain Adam over exactly the module's parameters, or their step counts
             differ, which Optax cannot express.
     """
+    steps, mu, nu = adam_moments(optimizer, module)
+    count = _common_count(steps)
+    optax = import_module('optax')
+    return optax.ScaleByAdamState(np.asarray(count, np.int32), mu, nu), optax.EmptyState()
+
+
+def adam_moments(optimizer: torch.optim.Adam, module: nn.Module) -> tuple[dict[str, float], Tree, Tree]:
+    """The state as torch keeps it: the steps of every parameter by its Flax path, and the trees mu and nu.
+
+    Raises:
+        BridgeError: the optimiser is no plain Adam over exactly the module's parameters.
+    """
     wanted = plan(module)
     if problems := list(_misfits(optimizer, wanted)):
         raise _error('optimizer_to_optax', problems)
     states = {leaf.path: optimizer.state.get(leaf.parameter, {}) for leaf in wanted.leaves}
     if problems := [p for leaf in wanted.leaves for p in _state_problems(leaf, states[leaf.path])]:
         raise _error('optimizer_to_optax', problems)
-    count = _common_count({path: float(state.get('step', 0)) for path, state in states.items()})
+    steps = {path: float(state.get('step', 0)) for path, state in states.items()}
     mu, nu = (_moments(wanted, states, name) for name in ('exp_avg', 'exp_avg_sq'))
-    optax = import_module('optax')
-    return optax.ScaleByAdamState(np.asarray(count, np.int32), mu, nu), optax.EmptyState()
+    return steps, mu, nu
 
 
 def _common_count(steps: dict[str, float]) -> int:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -11,51 +10,58 @@ from parity.stages import STAGES
 from parity.verdict import CaseResult, StageResult, Verdict, describe
 
 COLOURS = {'match': 'green', 'mismatch': 'bold red', 'error': 'bold magenta', 'not_run': 'yellow'}
-SHOWN = 5
+SHOWN = 3
 
 
 def overview(verdicts: Sequence[Verdict]) -> Table:
-    """One row per pair and precision, one column per stage: the outcome and the worst margin in it."""
-    table = Table(title='worst margin (error / allowed) of each stage; above 1 is a mismatch')
-    for title in ('pair', 'dtype', 'cases', *STAGES):
-        table.add_column(title, justify='left' if title in ('pair', 'dtype') else 'right')
+    """One row per pair and precision, one column per stage: the worst margin in it, or its outcome."""
+    table = Table(title='worst margin (error / allowed) of each stage: above 1 is a mismatch')
+    table.add_column('pair', no_wrap=True)
+    for title in ('', 'cases', *STAGES):
+        table.add_column(title, justify='right', no_wrap=True)
     for verdict in verdicts:
         worst = worst_of_stages(verdict)
         for dtype in dict.fromkeys(name.split()[1] for name in worst):
             cells = [_cell(worst.get(f'{stage} {dtype}')) for stage in STAGES]
-            table.add_row(verdict.pair, dtype, str(len(verdict.cases)), *cells)
+            table.add_row(verdict.pair, dtype.replace('float', 'f'), str(len(verdict.cases)), *cells)
     return table
 
 
-def failures(verdict: Verdict) -> Group:
-    """Every stage that is not a match, with its worst leaves."""
-    parts: list[RenderableType] = []
-    for case, stage in verdict.stages():
-        if stage.outcome == 'mismatch':
-            parts += [Text(describe(verdict.pair, case, stage), style='red'), *_more(stage)]
-        elif stage.outcome in ('error', 'not_run'):
-            parts.append(Text(_not_compared(verdict.pair, case, stage), style=COLOURS[stage.outcome]))
-    return Group(*parts)
+def failures(verdict: Verdict) -> list[Text]:
+    """For every case that does not match: its first such stage in full, the others in a line each."""
+    lines: list[Text] = []
+    for case in verdict.cases:
+        bad = [stage for stage in case.stages if stage.outcome != 'match']
+        lines += [_in_full(verdict.pair, case, stage) for stage in bad[:1]]
+        lines += [_in_short(stage) for stage in bad[1:]]
+    return lines
 
 
 def _cell(entry: dict[str, object] | None) -> Text:
     if entry is None:
-        return Text('', style='dim')
-    outcome = str(entry['outcome'])
-    text = f'{entry["margin"]:.2g}' if outcome in ('match', 'mismatch') else outcome
-    return Text(
-        f'{text} {"ok" if outcome == "match" else "MISMATCH"}' if text != outcome else text, COLOURS[outcome]
-    )
+        return Text('')
+    outcome, margin = str(entry['outcome']), entry['margin']
+    return Text(f'{margin:.2g}' if outcome in ('match', 'mismatch') else outcome, COLOURS[outcome])
 
 
-def _more(stage: StageResult) -> list[Text]:
+def _in_full(pair: str, case: CaseResult, stage: StageResult) -> Text:
+    if stage.outcome != 'mismatch':
+        what = f'{pair}: {stage.stage} {stage.dtype}: {stage.outcome}: {stage.reason}'
+        text = f'{what}\n  at: {case.description}\n  next: {case.command}'
+    else:
+        text = '\n'.join([describe(pair, case, stage), *_more(stage)])
+    return Text(text, COLOURS[stage.outcome])
+
+
+def _in_short(stage: StageResult) -> Text:
+    differing = sum(not leaf.matches for leaf in stage.leaves)
+    found = f'{differing} of {len(stage.leaves)} leaves differ' if stage.leaves else stage.reason
+    return Text(f'  {stage.stage} {stage.dtype}: {stage.outcome}: {found}', COLOURS[stage.outcome])
+
+
+def _more(stage: StageResult) -> list[str]:
     others = [leaf for leaf in stage.leaves[1:] if not leaf.matches]
     lines = [f'  also: {leaf.kind} of {leaf.path}, margin {leaf.margin:.3g}' for leaf in others[:SHOWN]]
     if len(others) > SHOWN:
         lines.append(f'  and {len(others) - SHOWN} more; all of them are in the JSON report')
-    return [Text(line, style='red') for line in lines]
-
-
-def _not_compared(pair: str, case: CaseResult, stage: StageResult) -> str:
-    what = f'{pair}: {stage.stage} {stage.dtype}: {stage.outcome}: {stage.reason}'
-    return f'{what}\n  at: {case.description}\n  next: {case.command}'
+    return lines

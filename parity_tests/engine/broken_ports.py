@@ -1,0 +1,83 @@
+"""Four ports of IQL, each with one classic mistake, and what the checks must say to each.
+
+They are pairs like any other: `parity run parity_tests.engine.broken_ports:LAYER_NORM_EPSILON`.
+"""
+
+import dataclasses
+
+import torch
+
+from torch_agents.agent import expectile_loss
+from torch_agents.iql import IQLAgent
+from torch_agents.layers import LayerNorm
+from torch_agents.pairs import IQL
+from torch_agents.train_state import TrainState
+
+
+class LayerNormEpsilon(IQLAgent):
+    """LayerNorm left at torch's default epsilon, 1e-5 instead of Flax's 1e-6."""
+
+    @classmethod
+    def create(cls, *args, **kwargs):
+        agent = super().create(*args, **kwargs)
+        for module in agent.network.modules():
+            if isinstance(module, LayerNorm):
+                module.eps = 1e-5
+        return agent
+
+
+class MeanForMin(IQLAgent):
+    """The value regresses towards the mean of the target critics instead of the smaller one."""
+
+    def value_loss(self, batch, grad_params):
+        q = self.network.select('target_critic')(batch['observations'], batch['actions']).mean(axis=0)
+        v = self.network.select('value')(batch['observations'], params=grad_params)
+        value_loss = expectile_loss(q - v, q - v, self.config['expectile']).mean()
+        info = {'value_loss': value_loss, 'v_mean': v.mean(), 'v_max': v.max(), 'v_min': v.min()}
+        return value_loss, info
+
+
+class LateTargets(TrainState):
+    """Targets follow the values from after the step instead of those from before it."""
+
+    def apply_loss_fn(self, loss_fn, targets=None, tau=None):
+        _, info = super().apply_loss_fn(loss_fn)
+        for target, online in (targets or {}).items():
+            self.set_params(target, self.moving_average(target, online, tau))
+        return self, info
+
+
+class SkippingAdam(torch.optim.Adam):
+    """Parameters that a loss does not use have gradient None, and are skipped."""
+
+    def step(self, closure=None):
+        for parameter in (p for group in self.param_groups for p in group['params']):
+            if parameter.grad is not None and not parameter.grad.any():
+                parameter.grad = None
+        return super().step(closure)
+
+
+class TargetAfterStep(IQLAgent):
+    """IQL with LateTargets."""
+
+    @classmethod
+    def create(cls, *args, **kwargs):
+        agent = super().create(*args, **kwargs)
+        agent.network.__class__ = LateTargets
+        return agent
+
+
+class NoneForZero(IQLAgent):
+    """IQL with SkippingAdam."""
+
+    @classmethod
+    def create(cls, *args, **kwargs):
+        agent = super().create(*args, **kwargs)
+        agent.network.tx = SkippingAdam(agent.network.parameters(), lr=agent.config['lr'])
+        return agent
+
+
+LAYER_NORM_EPSILON = dataclasses.replace(IQL, name='layer_norm_epsilon', port=LayerNormEpsilon)
+MEAN_FOR_MIN = dataclasses.replace(IQL, name='mean_for_min', port=MeanForMin)
+TARGET_AFTER_STEP = dataclasses.replace(IQL, name='target_after_step', port=TargetAfterStep)
+NONE_FOR_ZERO = dataclasses.replace(IQL, name='none_for_zero', port=NoneForZero)
