@@ -46,7 +46,7 @@ class Pair:
         return loaded
 
     def get_config(self, side: str) -> dict[str, Any]:
-        """The default configuration: `get_config()` of the module that defines the class, or one it inherits from."""
+        """The default configuration: `get_config()` beside the class, or beside one that it inherits from."""
         for cls in self.load(side).__mro__:
             get_config = getattr(importlib.import_module(cls.__module__), 'get_config', None)
             if get_config is not None:

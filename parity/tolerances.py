@@ -1,17 +1,18 @@
 """How far two results may differ, and why: derived from the reference's own rounding error, never tuned.
 
-float64 decides semantics. The reference runs again with every parameter leaf scaled by a few roundings, 2**-50:
-the same function, rounded differently everywhere. How far its results move is its *noise*; the port may differ
-from the reference by SAFETY times as much. (J. Vignes 1993, "A stochastic arithmetic for reliable scientific
-computation".)
+float64 decides semantics. The reference runs again with every parameter leaf scaled by a few roundings,
+2**-50: the same function, rounded differently everywhere. How far its results move is its *noise*; the port
+may differ from the reference by SAFETY times as much. (J. Vignes 1993, "A stochastic arithmetic for reliable
+scientific computation".)
 
-float32 decides numerics. The reference runs in float32, and in float64 from the same float32 inputs and draws,
-its *truth*; the difference is its noise. The port's error against the truth may be SAFETY times as much.
+float32 decides numerics. The reference runs in float32, and in float64 from the same float32 inputs and
+draws, its *truth*; the difference is its noise. The port's error against the truth may be SAFETY times as
+much.
 
-To both comes a rounding floor of FLOOR machine epsilons times the square root of the longest reduction (N. Higham
-and T. Mary 2019, "A new approach to probabilistic rounding error analysis"), relative to the leaf's largest
-value, because samples of the noise can be small by luck. A leaf that is exactly zero has no floor: it must stay
-zero.
+To both comes a rounding floor of FLOOR machine epsilons times the square root of the longest reduction
+(N. Higham and T. Mary 2019, "A new approach to probabilistic rounding error analysis"), relative to the
+leaf's largest value, because samples of the noise can be small by luck. A leaf that is exactly zero has no
+floor: it must stay zero.
 """
 
 from dataclasses import dataclass

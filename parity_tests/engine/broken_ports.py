@@ -1,4 +1,4 @@
-"""Four ports of IQL, each with one classic mistake, and what the checks must say to each.
+"""Ports of IQL, each with one classic mistake.
 
 They are pairs like any other: `parity run parity_tests.engine.broken_ports:LAYER_NORM_EPSILON`.
 """
@@ -7,6 +7,7 @@ import dataclasses
 
 import torch
 
+from parity_tests.engine.other_default import OtherDefault
 from torch_agents.agent import expectile_loss
 from torch_agents.iql import IQLAgent
 from torch_agents.layers import LayerNorm
@@ -81,3 +82,67 @@ LAYER_NORM_EPSILON = dataclasses.replace(IQL, name='layer_norm_epsilon', port=La
 MEAN_FOR_MIN = dataclasses.replace(IQL, name='mean_for_min', port=MeanForMin)
 TARGET_AFTER_STEP = dataclasses.replace(IQL, name='target_after_step', port=TargetAfterStep)
 NONE_FOR_ZERO = dataclasses.replace(IQL, name='none_for_zero', port=NoneForZero)
+
+
+class LeakyTarget(IQLAgent):
+    """The value loss differentiates through the target critic: the loss is the same, the gradient is not."""
+
+    def value_loss(self, batch, grad_params):
+        q1, q2 = self.network.select('target_critic')(
+            batch['observations'], batch['actions'], params=grad_params
+        )
+        q = torch.minimum(q1, q2)
+        v = self.network.select('value')(batch['observations'], params=grad_params)
+        value_loss = expectile_loss(q - v, q - v, self.config['expectile']).mean()
+        info = {'value_loss': value_loss, 'v_mean': v.mean(), 'v_max': v.max(), 'v_min': v.min()}
+        return value_loss, info
+
+
+class NoTemperature(IQLAgent):
+    """The temperature is accepted and forgotten."""
+
+    def sample_actions(self, observations, seed=None, temperature=1.0):
+        return super().sample_actions(observations, seed=seed)
+
+
+class HalfPrecision(IQLAgent):
+    """Every layer rounds its output to bfloat16."""
+
+    @classmethod
+    def create(cls, *args, **kwargs):
+        agent = super().create(*args, **kwargs)
+        for module in agent.network.modules():
+            module.register_forward_hook(lambda module, inputs, output: _rounded(output))
+        return agent
+
+
+def _rounded(output):
+    return output.bfloat16().to(output.dtype) if isinstance(output, torch.Tensor) else output
+
+
+class TorchInitialValues(IQLAgent):
+    """Initial values from torch's generator."""
+
+    @classmethod
+    def create(cls, *args, **kwargs):
+        agent = super().create(*args, **kwargs)
+        for parameter in agent.network.parameters():
+            torch.nn.init.uniform_(parameter, -0.1, 0.1)
+        return agent
+
+
+LEAKY_TARGET = dataclasses.replace(IQL, name='leaky_target', port=LeakyTarget)
+NO_TEMPERATURE = dataclasses.replace(IQL, name='no_temperature', port=NoTemperature)
+HALF_PRECISION = dataclasses.replace(IQL, name='half_precision', port=HalfPrecision)
+TORCH_INITIAL_VALUES = dataclasses.replace(IQL, name='torch_initial_values', port=TorchInitialValues)
+OTHER_DEFAULT = dataclasses.replace(IQL, name='other_default', port=OtherDefault)
+
+
+class Raising(IQLAgent):
+    """Not finished."""
+
+    def value_loss(self, batch, grad_params):
+        raise NotImplementedError('not ported yet')
+
+
+RAISING = dataclasses.replace(IQL, name='raising', port=Raising)

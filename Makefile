@@ -1,0 +1,47 @@
+# make parity   check every registered pair on recorded and generated batches; writes reports/
+# make test     run the test suite
+# make soak     the property tests with more examples, over any sizes and switches (long)
+# make lint     ruff and mypy
+#
+# Each of them first makes a virtual environment in .venv with the pinned versions of constraints.txt.
+# PYTHON chooses the interpreter (3.11 or 3.12), VENV another place.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+# Compiled XLA programs are kept beside the environment: a second run starts where the first one stopped.
+export JAX_COMPILATION_CACHE_DIR ?= $(abspath $(VENV))/xla-cache
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
+
+.PHONY: parity test soak lint record clean
+
+parity: $(READY)
+	$(BIN)/parity run
+
+test: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup parity_tests
+
+soak: $(READY)
+	PARITY_PROFILE=soak $(BIN)/python -m pytest -n 2 --dist loadgroup parity_tests/agents
+
+lint: $(READY)
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
+	$(BIN)/ruff format --check . && $(BIN)/ruff check .
+	$(BIN)/mypy
+
+record: $(READY)
+	$(BIN)/pip install -q -c constraints.txt -e '.[record]'
+	$(BIN)/parity record
+
+# torch comes first and alone: an open requirement would fetch a build with several GB of GPU libraries
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -c constraints.txt torch
+	$(BIN)/pip install -q -c constraints.txt -e '.[test]'
+	touch $(READY)
+
+clean:
+	rm -rf $(VENV) reports build *.egg-info

@@ -1,0 +1,16 @@
+"""Settings of the whole suite: compile fast, one torch thread per worker, deterministic examples in CI."""
+
+import os
+
+import hypothesis
+import torch
+
+from parity import backends
+
+backends.prepare()
+torch.set_num_threads(1)
+
+COMMON = {'deadline': None, 'suppress_health_check': list(hypothesis.HealthCheck), 'print_blob': True}
+hypothesis.settings.register_profile('ci', max_examples=10, derandomize=True, database=None, **COMMON)
+hypothesis.settings.register_profile('soak', max_examples=200, **COMMON)
+hypothesis.settings.load_profile(os.environ.get('PARITY_PROFILE', 'ci'))

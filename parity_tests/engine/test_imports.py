@@ -1,0 +1,35 @@
+"""Importing the engine or the bridge imports no framework."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HEAVY = ['jax', 'jaxlib', 'torch', 'flax', 'optax', 'reference_jax', 'torch_agents']
+LIST = f'; import json, sys; print(json.dumps([name for name in {HEAVY} if name in sys.modules]))'
+
+
+def imported_by(code: str, path: Path) -> list[str]:
+    """The heavy packages that are loaded after this code."""
+    done = subprocess.run(
+        [sys.executable, '-c', f'import sys; sys.path.insert(0, {str(path)!r}); {code}{LIST}'],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize(
+    'code', ['import parity.cli, parity.runs, parity.strategies', 'import weight_bridge']
+)
+def test_no_framework_is_imported(code: str, tmp_path: Path) -> None:
+    assert imported_by(code, tmp_path) == []
+
+
+def test_twin_an_import_is_seen(tmp_path: Path) -> None:
+    for name in ('jax', 'torch'):
+        (tmp_path / f'{name}.py').write_text('')
+    assert imported_by('import parity, torch, jax', tmp_path) == ['jax', 'torch']

@@ -1,0 +1,205 @@
+"""Where tolerances come from: the reference's noise, a rounding floor, and Adam's steps."""
+
+import functools
+import inspect
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from parity import stages, tolerances
+from parity.tolerances import ADAM_BETAS, ADAM_EPS, EXACT, FLOOR, SAFETY, Tolerance, noise_of, tolerance
+
+# --- noise
+
+
+@pytest.mark.parametrize(
+    ('rounded', 'truth', 'noise'),
+    [
+        ([1.0, 2.0], [1.0, 2.0], 0.0),
+        ([1.0, 2.0], [1.25, 1.5], 0.5),
+        ([-1.0], [1.0], 2.0),
+        ([np.nan, 1.0], [5.0, 1.5], 0.5),
+        ([5.0, 1.0], [np.inf, 1.5], 0.5),
+        ([np.inf, 1.0], [1e39, 1.0], 0.0),
+        ([np.nan], [np.nan], 0.0),
+        ([], [], 0.0),
+    ],
+)
+def test_noise_is_the_largest_difference_where_both_are_finite(
+    rounded: list, truth: list, noise: float
+) -> None:
+    assert noise_of(np.array(rounded, np.float32), np.array(truth)) == noise
+
+
+def test_noise_of_one_number() -> None:
+    assert noise_of(np.array(1.0), np.array(3.0)) == 2.0
+
+
+def test_noise_is_measured_in_float64() -> None:
+    assert noise_of(np.ones(1, np.float32), np.array([1 + 2.0**-40])) == 2.0**-40
+
+
+@pytest.mark.parametrize(
+    ('array', 'size'), [([1.0, -3.0], 3.0), ([np.nan, -np.inf, 2.0], 2.0), ([np.nan], 0.0), ([], 0.0)]
+)
+def test_largest(array: list, size: float) -> None:
+    assert tolerances.largest(np.array(array)) == size
+
+
+# --- the tolerance of a leaf
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'float64'])
+def test_the_floor_scales_with_eps_the_reduction_and_the_largest_value(dtype: str) -> None:
+    value, eps = np.array([1.0, -4.0]), np.finfo(dtype).eps
+    floor = tolerance(value, 0.0, dtype, 1).allowed
+    assert floor == FLOOR * eps * 4
+    assert tolerance(value * 8, 0.0, dtype, 1).allowed == 8 * floor
+    assert tolerance(value, 0.0, dtype, 256).allowed == 16 * floor
+
+
+def test_the_floor_is_far_below_a_real_difference() -> None:
+    # LayerNorm's epsilon of torch instead of Flax: 6e-5 of values of size 1
+    assert tolerance(np.ones(8), 1e-15, 'float64', 512).allowed < 1e-12
+    assert tolerance(np.ones(8), 1e-6, 'float32', 512).allowed < 6e-5
+
+
+def test_noise_counts_times_safety() -> None:
+    value = np.array([1.0])
+    without, with_noise = (tolerance(value, noise, 'float32', 4).allowed for noise in (0.0, 1e-3))
+    assert with_noise - without == pytest.approx(SAFETY * 1e-3, rel=1e-12)
+
+
+@pytest.mark.parametrize('zero', [np.zeros(3), np.zeros(()), np.zeros((0, 2)), np.array([0.0, np.inf])])
+def test_an_exact_zero_stays_exact(zero: np.ndarray) -> None:
+    assert tolerance(zero, 0.0, 'float32', 512).allowed == 0
+
+
+def test_twin_one_entry_that_is_not_zero_gives_a_floor() -> None:
+    assert tolerance(np.array([0.0, 1e-30]), 0.0, 'float32', 512).allowed > 0
+
+
+@pytest.mark.parametrize('dtype', ['int32', 'uint32', 'bool', '<U5'])
+def test_other_leaves_than_floats_are_exact(dtype: str) -> None:
+    assert tolerance(np.ones(2).astype(dtype), 3.0, 'float32', 512) is EXACT
+    assert EXACT.allowed == 0
+
+
+def test_why() -> None:
+    assert tolerance(np.array([2.0]), 1e-7, 'float32', 256).why == (
+        '8 x noise 1.00e-07 + 8 eps sqrt(256) x largest 2.00e+00'
+    )
+
+
+def test_widened_adds_and_says_so() -> None:
+    wide = Tolerance(1.0, 'noise').widened(np.array([0.0, 2.0]), 'Adam')
+    assert np.array_equal(wide.allowed, [1.0, 3.0])
+    assert wide.why == 'noise + Adam'
+
+
+# --- Adam
+
+
+@pytest.fixture(scope='module')
+def float64() -> Iterator[None]:
+    import jax
+
+    with jax.enable_x64(True):
+        yield
+
+
+def test_the_constants_are_those_of_optax() -> None:
+    import optax
+
+    defaults = {name: p.default for name, p in inspect.signature(optax.adam).parameters.items()}
+    assert (defaults['b1'], defaults['b2']) == ADAM_BETAS
+    assert (defaults['eps'], defaults['eps_root']) == (ADAM_EPS, 0.0)
+
+
+@functools.cache
+def transform() -> SimpleNamespace:
+    """The Adam of optax, compiled."""
+    import jax
+    import optax
+
+    adam = optax.scale_by_adam()
+    return SimpleNamespace(init=adam.init, update=jax.jit(adam.update))
+
+
+def adam(gradients: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The moments and the last step, in units of the learning rate, of optax after these gradients."""
+    state = transform().init(gradients[0])
+    for gradient in gradients:
+        step, state = transform().update(gradient, state)
+    moments = {'opt_count/a': state.count, 'opt_mu/a': state.mu, 'opt_nu/a': state.nu}
+    return {path: np.asarray(leaf) for path, leaf in moments.items()}, np.asarray(step)
+
+
+def excess(gradients: np.ndarray, error: np.ndarray) -> float:
+    """The largest change of Adam's last step by that error of its gradient, relative to the slack."""
+    moments, step = adam(gradients)
+    changed, moved = adam(np.concatenate([gradients[:-1], gradients[-1:] + error]))
+    allowed = float(np.abs(changed['opt_mu/a'] - moments['opt_mu/a']).max())
+    slack = tolerances.adam_slack(moments, 'a', allowed, 1.0)
+    assert slack.shape == step.shape
+    # 1e-9: where the cap holds with equality, the steps themselves are rounded
+    return float(np.max(np.abs(moved - step) / (slack + 1e-9)))
+
+
+MAGNITUDES = st.floats(-12, 2).map(lambda power: 10.0**power)
+SIGNED = st.builds(lambda size, sign: size * sign, MAGNITUDES, st.sampled_from([-1.0, 0.0, 1.0]))
+GRADIENTS = st.integers(1, len(stages.SCRIPT)).flatmap(
+    lambda steps: st.lists(SIGNED, min_size=4 * steps, max_size=4 * steps).map(
+        lambda values: np.array(values).reshape(steps, 4)
+    )
+)
+
+
+@pytest.mark.usefixtures('float64')
+@given(GRADIENTS, MAGNITUDES, st.lists(st.sampled_from([-1.0, -0.5, 0.0, 1.0]), min_size=4, max_size=4))
+@settings(deadline=None, max_examples=60)
+def test_no_error_of_the_gradient_moves_adam_beyond_the_slack(
+    gradients: np.ndarray, size: float, shares: list[float]
+) -> None:
+    assert excess(gradients, size * np.array(shares)) <= 1
+
+
+FLIP = np.array([[1e-3, -1e-3, 1e-3, 0.0]]), np.array([-2e-3, 2e-3, 0.0, 1e-3])
+
+
+@pytest.mark.usefixtures('float64')
+def test_a_flipped_gradient_needs_all_of_it() -> None:
+    assert excess(*FLIP) == pytest.approx(1, abs=1e-2)
+
+
+@pytest.mark.usefixtures('float64')
+def test_twin_a_smaller_slack_is_exceeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = tolerances.adam_slack
+    monkeypatch.setattr(tolerances, 'adam_slack', lambda *args: 0.9 * real(*args))
+    assert excess(*FLIP) > 1
+
+
+@pytest.mark.usefixtures('float64')
+@pytest.mark.parametrize('count', [10, 100, 1000])
+def test_the_slack_holds_after_many_steps(count: int) -> None:
+    # a long silence, then the first gradient: Adam's step is up to 3.2 learning rates here
+    assert excess(np.zeros((count, 4)), np.ones(4)) <= 1
+
+
+def slack(second: float, allowed_mu: float, count: int = 1, learning_rate: float = 1e-3) -> float:
+    moments = {'opt_count/a': np.array(count), 'opt_nu/a': np.array([second], np.float32)}
+    return float(tolerances.adam_slack(moments, 'a', allowed_mu, learning_rate)[0])
+
+
+def test_no_error_no_slack() -> None:
+    assert slack(1.0, 0.0) == 0
+
+
+def test_slack_is_small_where_the_gradient_is_known_and_two_steps_where_it_is_not() -> None:
+    assert slack(1e-3, 1e-9) == pytest.approx(2e-3 * 1e-8 / 1.0, rel=1e-3)  # |g| is 1, known to 1e-8
+    assert slack(1e-20, 1e-3) == pytest.approx(2e-3)
+    assert slack(1e-20, 1e-3, learning_rate=1.0) == pytest.approx(2)
