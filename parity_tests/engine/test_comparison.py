@@ -180,13 +180,6 @@ def test_other_values_than_floats_are_equal_or_not(dtype: str) -> None:
     assert one([0, 1, 1], [0, 1, 1], dtype=dtype).matches
 
 
-def test_texts_of_different_length_differ_in_value() -> None:
-    leaf = one(np.array("'awr'"), np.array("'bc'"))
-    assert leaf.kind == 'value'
-    assert "'awr'" in leaf.reference
-    assert "'bc'" in leaf.port
-
-
 # --- the truth
 
 

@@ -54,9 +54,8 @@ def test_twin_an_infinity_that_is_not_text_is_seen() -> None:
         json.loads(json.dumps(float('inf')), parse_constant=not_json)
 
 
-@pytest.mark.parametrize('call', ['replace', 'fdopen'])
 def test_a_failed_write_leaves_the_old_report_and_nothing_else(
-    call: str, made: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     json_report.write([made.verdict('match')], tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -65,7 +64,7 @@ def test_a_failed_write_leaves_the_old_report_and_nothing_else(
         raise OSError('no space left')
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, call, fail)
+        patch.setattr(os, 'replace', fail)
         with pytest.raises(OSError, match='no space left'):
             json_report.write([made.verdict('mismatch')], tmp_path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

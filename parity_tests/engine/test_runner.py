@@ -323,5 +323,12 @@ def test_twin_another_value_is_a_mismatch_of_value(reference: object, port: obje
     assert differing({'a': reference, 'b': 1}, {'a': port, 'b': 1}) == {'a': 'value'}
 
 
+def test_a_mismatch_of_configurations_shows_both_values() -> None:
+    reference, port = config_leaves({'a': 'awr'}), config_leaves({'a': (512, 512)})
+    (leaf,) = compare(reference, port, reference, {'a': EXACT})
+    assert "'awr'" in leaf.reference
+    assert '(512, 512)' in leaf.port
+
+
 def test_keys_of_one_side_only() -> None:
     assert differing({'a': 1, 'b': 2}, {'a': 1, 'c': 2}) == {'b': 'missing path', 'c': 'unexpected path'}

@@ -88,7 +88,7 @@ def test_subtree_takes_off_what_with_prefix_puts_on() -> None:
         (np.float32(0.1), 'f32[] 0.1'),
         (np.array([1, 2], np.int64), 'i64[2] [1, 2]'),
         (np.array(True), 'bool[] True'),
-        (np.array([1.0, np.nan, -np.inf]), 'f64[3] [  1.,  nan, -inf]'),
+        (np.array([1.0, np.nan, -np.inf]), 'f64[3] [1., nan, -inf]'),
         (np.arange(6, dtype=np.uint32), 'u32[6] mean 2.5 in [0, 5]'),
         (np.array([True] * 6 + [False] * 2), 'bool[8] mean 0.75 in [0, 1]'),
         (np.array([[1, 2, 3], [4, 5, np.nan]], np.float32), 'f32[2,3] mean 3 in [1, 5], 1 not finite'),
@@ -100,10 +100,6 @@ def test_subtree_takes_off_what_with_prefix_puts_on() -> None:
 )
 def test_summary(array: np.ndarray, text: str) -> None:
     assert trees.summary(np.asarray(array)) == text
-
-
-def test_the_summary_of_a_text_shows_it() -> None:
-    assert "'awr'" in trees.summary(np.array("'awr'"))
 
 
 @pytest.mark.parametrize('shape', [(2, 2), (4,), (1, 3, 1), (2, 3, 4)])
