@@ -223,7 +223,7 @@ class TorchSide:
             grads = torch.autograd.grad(term, list(params.values()), retain_graph=True, allow_unused=True)
             for path, grad in zip(params, grads, strict=True):
                 size = 0.0 if grad is None else float(grad.abs().max())
-                reach[path.split('.')[0]] = max(reach[path.split('.')[0]], size)
+                reach[path.split('.')[0]] = float(np.maximum(reach[path.split('.')[0]], size))
         return reach
 
     def _batch(self, batch: Arrays) -> dict[str, Any]:

@@ -25,6 +25,8 @@ from parity.trees import Arrays, short_dtype
 Style = Literal['plain', 'tiny', 'huge', 'bounds', 'constant', 'duplicates', 'tied', 'zero']
 STYLES: tuple[Style, ...] = get_args(Style)
 
+KINDS = ('normal', 'unit', 'binary', 'not', 'min', 'max')
+REFERRING = ('not', 'min', 'max')
 _SCALES = {'tiny': 1e-6, 'huge': 1e4}
 
 
@@ -41,7 +43,16 @@ class Field:
         """From `'B A | unit'`."""
         letters, _, kind = text.partition('|')
         name, _, other = kind.strip().partition(' ')
-        return cls(tuple(letters.split()), name or 'normal', other)
+        name = name or 'normal'
+        if name not in KINDS or (name in REFERRING) != bool(other):
+            raise ParityError(
+                f'cannot read the batch field {text!r}',
+                values=f'expected one of {", ".join(KINDS)} after the bar; found {kind.strip()!r}',
+                error='1 kind not understood; allowed: 0',
+                where='the description of a batch',
+                next_step="write 'B A | unit', 'B | binary', 'B | not masks' or 'O | min observations'",
+            )
+        return cls(tuple(letters.split()), name, other)
 
 
 def generate(fields: Mapping[str, str], sizes: Mapping[str, int], seed: int, style: Style) -> Arrays:
@@ -50,13 +61,24 @@ def generate(fields: Mapping[str, str], sizes: Mapping[str, int], seed: int, sty
     batch: Arrays = {}
     for name, text in fields.items():
         field = Field.parse(text)
-        shape = tuple(sizes[letter] for letter in field.letters)
-        batch[name] = _values(field, shape, batch, rng, style).astype(np.float32)
-    if style == 'constant':
-        batch = {name: _constant(name, array) for name, array in batch.items()}
+        shape = tuple(_size(letter, sizes, name) for letter in field.letters)
+        array = _values(field, shape, batch, rng, style).astype(np.float32)
+        batch[name] = _constant(name, array) if style == 'constant' else array
     if style == 'duplicates':
         batch = {name: _repeated(array, Field.parse(fields[name])) for name, array in batch.items()}
     return batch
+
+
+def _size(letter: str, sizes: Mapping[str, int], name: str) -> int:
+    if letter not in sizes:
+        raise ParityError(
+            f'no size for the dimension {letter} of {name}',
+            values=f'expected a size for {letter}; found only {dict(sizes)}',
+            error='1 missing; allowed: 0',
+            where='the sizes of the case',
+            next_step=f'--size {letter}=3',
+        )
+    return sizes[letter]
 
 
 def _values(
@@ -77,7 +99,7 @@ def _values(
 
 
 def _constant(name: str, array: np.ndarray) -> np.ndarray:
-    fixed = {'rewards': 0.5, 'masks': 0.0, 'terminals': 1.0}
+    fixed = {'rewards': 0.5, 'masks': 0.0}
     return np.full_like(array, fixed[name]) if name in fixed else array
 
 
@@ -119,6 +141,8 @@ def _shape_problems(name: str, field: Field, array: np.ndarray, sizes: dict[str,
 
 
 def _value_problems(name: str, array: np.ndarray) -> list[str]:
+    if array.size == 0:
+        return [f'{name}: expected at least one value, found none']
     if array.dtype.kind not in 'fiu':
         return [f'{name}: expected numbers, found dtype {array.dtype}']
     odd = int((~np.isfinite(array)).sum()) if array.dtype.kind == 'f' else 0

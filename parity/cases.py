@@ -42,7 +42,9 @@ class Case:
     def command(self, target: str) -> str:
         """The `parity check` command line that checks this case."""
         words = ['parity', 'check', target, '--seed', str(self.seed)]
-        words += ['--source', self.source] if self.source != 'generated' else ['--values', self.values]
+        source = 'BATCH.safetensors' if self.batch is not None else self.source
+        words += ['--source', source] if source != 'generated' else []
+        words += ['--values', self.values]
         words += [word for name, size in self.sizes.items() for word in ('--size', f'{name}={size}')]
         words += [word for key, value in self.config.items() for word in ('--set', f'{key}={_plain(value)}')]
         return shlex.join(words)
@@ -51,7 +53,9 @@ class Case:
         """One line for a table."""
         sizes = ' '.join(f'{name}={size}' for name, size in self.sizes.items())
         config = ' '.join(f'{key}={_plain(value)}' for key, value in self.config.items())
-        what = f'{self.values} values' if self.source == 'generated' else self.source
+        source = 'given batch' if self.batch is not None else self.source
+        what = f'{self.values} values' if source == 'generated' else source
+        what += f' {self.values} values' if source != 'generated' and self.values != 'plain' else ''
         return ' '.join(part for part in (f'seed {self.seed}', what, sizes, config) if part)
 
 
@@ -83,8 +87,9 @@ def batch_of(pair: Pair, case: Case) -> Arrays:
         batch = batches.generate(pair.batch, {**DEFAULT_SIZES, **case.sizes}, case.seed, case.values)
     else:
         batch = _stored(pair, case)
+    batch = {name: _single(array) for name, array in batch.items()}
     batches.sizes_of(pair.batch, batch)
-    return {name: _single(array) for name, array in batch.items()}
+    return batch
 
 
 def config_of(pair: Pair, case: Case, batch: Arrays) -> dict[str, Any]:
@@ -141,7 +146,8 @@ def _is_ensemble(path: str, pair: Pair) -> bool:
 
 
 def _single(array: np.ndarray) -> np.ndarray:
-    return array.astype(np.float32) if array.dtype.kind == 'f' else array
+    with np.errstate(over='ignore'):  # validated afterwards
+        return array.astype(np.float32) if array.dtype.kind == 'f' else array
 
 
 def _stored(pair: Pair, case: Case) -> Arrays:

@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -46,7 +47,7 @@ def run(
     pairs: Pairs = None,
     stages: Stages = None,
     dtypes: Dtypes = None,
-    examples: Annotated[int, typer.Option(help='Generated cases per pair, beside the recorded ones.')] = 6,
+    examples: Annotated[int, typer.Option(help='Generated cases per pair, beside the recorded ones.')] = 8,
     seed: Annotated[int, typer.Option(help='The seed of the generated cases.')] = 0,
     reports: Reports = Path('reports'),
     device: Device = 'cpu',
@@ -142,6 +143,9 @@ def main() -> None:
         app()
     except (ParityError, FixtureError) as error:
         Console(stderr=True).print(str(error), style='bold red', markup=False, highlight=False)
+        sys.exit(2)
+    except Exception:  # Python's own exit code for it would be 1, a mismatch
+        traceback.print_exc()
         sys.exit(2)
 
 

@@ -120,13 +120,16 @@ def _errors(reference: np.ndarray, port: np.ndarray, truth: np.ndarray) -> np.nd
     if port.dtype.kind != 'f':
         return np.asarray(port != truth, np.float64)
     with np.errstate(invalid='ignore', over='ignore'):
-        errors = np.abs(port.astype(np.float64) - truth.astype(np.float64))
+        errors = np.asarray(np.abs(port.astype(np.float64) - truth.astype(np.float64)))
     # float32 can overflow where the float64 truth is finite: reference and port agreed on it already
+    # and a truth that is not finite where they are measures nothing
+    errors[np.isnan(errors)] = np.inf
     return np.where(np.isfinite(reference), errors, 0.0)
 
 
 def _margins(errors: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     margins = np.full(errors.shape, np.inf)
     margins[errors == 0] = 0.0
-    np.divide(errors, allowed, out=margins, where=allowed > 0)
+    with np.errstate(over='ignore'):
+        np.divide(errors, allowed, out=margins, where=allowed > 0)
     return margins

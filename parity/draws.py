@@ -17,7 +17,7 @@ def logged_draws(module: Any, dtype: str | None = None) -> Iterator[list[Any]]:
     With dtype, draw in it and widen: jax draws other numbers in float64 than in float32 from the same key.
     """
     log: list[Any] = []
-    originals = {kind: getattr(module, kind) for kind in KINDS if module is not None}
+    originals = {kind: getattr(module, kind) for kind in KINDS if hasattr(module, kind)}
     try:
         for kind, original in originals.items():
             draw = original if dtype is None or kind not in FLOATING else _widened(original, dtype)

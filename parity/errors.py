@@ -1,5 +1,7 @@
 """What parity raises when it could not check: one error with the five-part message, exit code 2."""
 
+import functools
+
 
 class ParityError(Exception):
     """Nothing, or not everything, could be compared; `parity` exits with 2.
@@ -10,8 +12,13 @@ class ParityError(Exception):
 
     def __init__(self, subject: str, *, values: str, error: str, where: str, next_step: str) -> None:
         self.subject = subject
+        self._parts = {'values': values, 'error': error, 'where': where, 'next_step': next_step}
         lines = (subject, f'  {values}', f'  error: {error}', f'  at: {where}', f'  next: {next_step}')
         super().__init__('\n'.join(lines))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # exceptions are pickled by their args, which these keywords are not
+        return functools.partial(type(self), **self._parts), (self.subject,)
 
 
 class MismatchError(AssertionError):

@@ -1,5 +1,6 @@
 """The cases of a run, recorded and generated, and the parts of a case from the words of a command line."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,8 +25,13 @@ def generated_cases(pair: Pair, examples: int, seed: int) -> list[Case]:
     """`examples` cases that go round the pair's structures and the styles, with seeds from `seed`."""
     rng = np.random.default_rng(seed)
     rows = structures(pair)
+    cycle = math.lcm(len(rows), len(STYLES))  # then shift by one, to meet new combinations
     return [
-        Case(seed=int(rng.integers(2**31)), values=STYLES[i % len(STYLES)], **rows[i % len(rows)])
+        Case(
+            seed=int(rng.integers(2**31)),
+            values=STYLES[(i + i // cycle) % len(STYLES)],
+            **rows[i % len(rows)],
+        )
         for i in range(examples)
     ]
 

@@ -67,7 +67,7 @@ def load_target(target: str, *, where: str) -> Any:
         value: Any = importlib.import_module(module_name)
         for name in attr.split('.') if attr else ():
             value = getattr(value, name)
-    except (ImportError, AttributeError, ValueError) as cause:
+    except Exception as cause:  # a user's module can fail in any way
         raise ParityError(
             f'cannot load {target!r}',
             values=f"expected 'module:attr'; found {type(cause).__name__}: {cause}",

@@ -48,7 +48,7 @@ class State:
         rng = np.random.default_rng([sample])
         factors = 1 + step * rng.uniform(-1, 1, len(self.params))
         params = {
-            path: (leaf * factor).astype(leaf.dtype)
+            path: (leaf * factor).astype(leaf.dtype) if leaf.dtype.kind == 'f' else leaf
             for (path, leaf), factor in zip(self.params.items(), factors, strict=True)
         }
         return dataclasses.replace(self, params=params)

@@ -153,7 +153,7 @@ def step_name(i: int, call: UpdateCall) -> str:
 
 def config_leaves(config: Mapping[str, Any]) -> Arrays:
     """A configuration as leaves: each value's text, because values of any type are compared exactly."""
-    return {key: np.array(repr(_listless(value))) for key, value in config.items()}
+    return {key: np.array(repr(_listless(value)), dtype=object) for key, value in config.items()}
 
 
 def _listless(value: Any) -> Any:
@@ -165,6 +165,10 @@ def _arrives(sizes: Arrays) -> Arrays:
     largest: dict[str, float] = {}
     for path, size in sizes.items():
         term = path.rpartition('/')[0]
-        largest[term] = max(largest.get(term, 0.0), float(size))
-    arrives = {path: float(size) > REACH * largest[path.rpartition('/')[0]] for path, size in sizes.items()}
+        if np.isfinite(size):
+            largest[term] = max(largest.get(term, 0.0), float(size))
+    arrives = {
+        path: not np.isfinite(size) or float(size) > REACH * largest[path.rpartition('/')[0]]
+        for path, size in sizes.items()
+    }
     return {f'reach/{path}': np.asarray(value) for path, value in arrives.items()}

@@ -20,7 +20,7 @@ def structures(pair: Pair) -> list[dict[str, Any]]:
 
     The first is the default at ordinary sizes, the one that hypothesis shrinks to.
     """
-    choices = max((len(values) for values in pair.switches.values()), default=1)
+    choices = max((len(values) for values in pair.switches.values()), default=2)
     rows = [{key: values[i % len(values)] for key, values in pair.switches.items()} for i in range(choices)]
     mixed = {key: values[i % len(values)] for i, (key, values) in enumerate(pair.switches.items())}
     sizes: list[dict[str, int]] = [{}, {'B': 1, 'O': 3, 'A': 1}, {'B': 2, 'O': 2, 'A': 3}]

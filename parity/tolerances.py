@@ -85,5 +85,15 @@ def adam_slack(moments: Arrays, path: str, allowed_mu: float, learning_rate: flo
     count = int(moments[f'opt_count/{path}'])
     second = moments[f'opt_nu/{path}'].astype(np.float64) / (1 - beta2**count)
     gradient_error = allowed_mu / (1 - beta1)
-    slack: np.ndarray = 2 * learning_rate * np.minimum(gradient_error / (np.sqrt(second) + ADAM_EPS), 1.0)
+    slack: np.ndarray = (
+        2 * learning_rate * np.minimum(gradient_error / (np.sqrt(second) + ADAM_EPS), _longest_step(count))
+    )
     return slack
+
+
+def _longest_step(count: int) -> float:
+    """The largest |step| / lr that Adam can make: Cauchy-Schwarz on the weights of its two averages."""
+    beta1, beta2 = ADAM_BETAS
+    ratio = beta1**2 / beta2
+    weights = (1 - beta1) ** 2 / (1 - beta1**count) ** 2 * (1 - ratio**count) / (1 - ratio)
+    return float(np.sqrt(weights * (1 - beta2**count) / (1 - beta2)))

@@ -22,7 +22,12 @@ def flatten(tree: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
 
 def flat(tree: Any, to_numpy: Callable[[Any], np.ndarray], prefix: str = '') -> Arrays:
     """`flatten`, with every leaf converted."""
-    return {path: to_numpy(leaf) for path, leaf in flatten(tree, prefix)}
+    leaves: Arrays = {}
+    for path, leaf in flatten(tree, prefix):
+        if path in leaves:
+            raise ValueError(f'two leaves under one path: {path}')
+        leaves[path] = to_numpy(leaf)
+    return leaves
 
 
 def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,14 +60,19 @@ def subtree(leaves: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 def summary(array: np.ndarray) -> str:
     """`f64[256] mean 0.1 in [-2, 3]`; small arrays in full."""
     text = f'{short_dtype(array.dtype)}[{",".join(map(str, array.shape))}]'
+    if array.dtype.kind in 'OU' and array.ndim == 0:
+        return str(array)
     if array.size == 0 or array.dtype.kind not in 'fiub':
         return text
     if array.size <= 4:
-        return f'{text} {np.array2string(array, precision=17, separator=", ")}'
+        shown = np.array2string(array, precision=17, separator=', ', max_line_width=1000)
+        return f'{text} {" ".join(shown.split()).replace("[ ", "[")}'
     values = array.astype(np.float64)
     finite = values[np.isfinite(values)]
     odd = values.size - finite.size
-    spread = f' mean {finite.mean():.6g} in [{finite.min():.6g}, {finite.max():.6g}]' if finite.size else ''
+    with np.errstate(over='ignore'):
+        mean = finite.mean() if finite.size else 0.0
+    spread = f' mean {mean:.6g} in [{finite.min():.6g}, {finite.max():.6g}]' if finite.size else ''
     return f'{text}{spread}' + (f', {odd} not finite' if odd else '')
 
 

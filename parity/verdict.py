@@ -74,7 +74,7 @@ class Verdict:
             if stage.outcome == 'mismatch':
                 raise MismatchError(describe(self.pair, case, stage))
         for case, stage in self.stages():
-            if stage.outcome == 'error':
+            if stage.outcome in ('error', 'not_run'):
                 raise could_not_check(self.pair, case, stage)
         if self.outcome == 'not_run':
             raise could_not_check(self.pair, None, None)

@@ -2,7 +2,6 @@
 
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -67,10 +66,12 @@ def _badness(entry: dict[str, Any]) -> tuple[int, float]:
 def _write(path: Path, content: dict[str, Any]) -> Path:
     # JSON has no infinity; a margin without one is written as text
     text = json.dumps(_finite(content), indent=1, allow_nan=False)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    with os.fdopen(handle, 'w') as file:
-        file.write(text + '\n')
-    os.replace(temporary, path)
+    temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
+    try:
+        temporary.write_text(text + '\n')
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
     return path
 
 

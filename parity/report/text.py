@@ -21,7 +21,7 @@ def overview(verdicts: Sequence[Verdict]) -> Table:
         table.add_column(title, justify='right', no_wrap=True)
     for verdict in verdicts:
         worst = worst_of_stages(verdict)
-        for dtype in dict.fromkeys(name.split()[1] for name in worst):
+        for dtype in dict.fromkeys(name.split()[1] for name in worst) or ['']:
             cells = [_cell(worst.get(f'{stage} {dtype}')) for stage in STAGES]
             table.add_row(verdict.pair, dtype.replace('float', 'f'), str(len(verdict.cases)), *cells)
     return table

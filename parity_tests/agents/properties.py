@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable
 
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import parity
 from parity import Case, Pair
@@ -19,6 +18,12 @@ def assert_parity(pair: Pair, case: Case, *stages: str, dtypes: tuple[str, ...] 
     parity.check(pair, cases=[case], stages=stages, dtypes=dtypes).raise_if_mismatch()
 
 
+def differing(pair: Pair, case: Case, stage: str, dtype: str = 'float64') -> set[str]:
+    """The paths that differ in a stage."""
+    verdict = parity.check(pair, cases=[case], stages=[stage], dtypes=[dtype])
+    return {leaf.path for _, result in verdict.stages() for leaf in result.leaves if not leaf.matches}
+
+
 def for_all_cases(pair: Pair, check: Callable[[Case], None], share: float = 1.0) -> None:
     """Run `check` on generated cases: the profile's number of examples, or a share of it."""
     examples = max(1, round(settings().max_examples * share))
@@ -29,16 +34,3 @@ def for_all_cases(pair: Pair, check: Callable[[Case], None], share: float = 1.0)
         check(case)
 
     run()
-
-
-def draws_of(strategy: st.SearchStrategy[Case], count: int = 100) -> list[Case]:
-    """Some cases of a strategy."""
-    found: list[Case] = []
-
-    @settings(max_examples=count)
-    @given(case=strategy)
-    def collect(case: Case) -> None:
-        found.append(case)
-
-    collect()
-    return found

@@ -1,9 +1,7 @@
 """Every gradient agrees in float64, and every loss term reaches the same networks."""
 
-import pytest
-
-from parity import Case, MismatchError, Pair
-from parity_tests.agents.properties import assert_parity, for_all_cases
+from parity import Case, Pair
+from parity_tests.agents.properties import assert_parity, differing, for_all_cases
 from parity_tests.engine import broken_ports
 
 
@@ -12,11 +10,12 @@ def test_gradients(pair: Pair) -> None:
 
 
 def test_a_wrong_gradient_fails() -> None:
-    with pytest.raises(MismatchError, match='modules_value'):
-        assert_parity(broken_ports.MEAN_FOR_MIN, Case(), 'grads')
+    found = differing(broken_ports.MEAN_FOR_MIN, Case(), 'grads')
+    assert any(path.startswith('finetuning_full/modules_value/') for path in found)
+    assert not any(path.startswith('pretraining/') for path in found)
 
 
 def test_a_leak_that_leaves_the_loss_equal_fails() -> None:
     assert_parity(broken_ports.LEAKY_TARGET, Case(), 'loss')
-    with pytest.raises(MismatchError, match='reach/finetuning_full/value/value_loss/modules_target_critic'):
-        assert_parity(broken_ports.LEAKY_TARGET, Case(), 'grads')
+    found = differing(broken_ports.LEAKY_TARGET, Case(), 'grads')
+    assert 'reach/finetuning_full/value/value_loss/modules_target_critic' in found

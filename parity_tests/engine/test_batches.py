@@ -149,6 +149,10 @@ def test_the_same_arguments_give_the_same_values(style: Style) -> None:
     assert not same(batch_of(style), batch_of(style, seed=1))  # twin
 
 
+def test_each_style_draws_its_own_values() -> None:
+    assert len({batch_of(style)['goal'].tobytes() for style in STYLES}) == len(STYLES)
+
+
 # --- validation
 
 

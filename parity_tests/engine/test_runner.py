@@ -276,6 +276,10 @@ def test_a_term_reaches_what_gets_more_than_rounding(size: float, arrived: bool,
     }
 
 
+def test_reach_lies_between_rounding_and_any_real_gradient() -> None:
+    assert 10 * np.finfo(np.float64).eps < REACH < 1e-11
+
+
 def test_each_term_has_its_own_scale(runner: Make) -> None:
     sizes = {'a/x_loss/n': 1e9, 'a/y_loss/n': 1e-9, 'b/x_loss/n': 1e-20, 'a/z_loss/n': 0.0, 'a/z_loss/m': 0.0}
     assert list(arrives(sizes, runner).values()) == [True, True, True, False, False]
