@@ -290,7 +290,10 @@ class InFOMAgent(Agent):
         ex_latents = jnp.zeros((*ex_actions.shape[:-1], config['latent_dim']))
         ex_features = ex_observations
         encoders = make_encoders(
-            config['encoder'], ['critic', 'intention_encoder', 'actor', 'critic_vf', 'target_critic_vf']
+            config['encoder'],
+            ['critic', 'intention_encoder', 'actor', 'critic_vf', 'target_critic_vf'],
+            ex_observations,
+            ex_actions,
         )
         if config['encoder'] is not None:
             rng, features_rng = random.split(rng)

@@ -47,7 +47,7 @@ class TrainState(flax.struct.PyTreeNode):
         """networks: {name: (module, example inputs)}, initialised in this order with the key rng."""
         model_def = ModuleDict({name: module for name, (module, _) in networks.items()})
         inputs = {name: args for name, (_, args) in networks.items()}
-        params = jax.jit(model_def.init)(rng, **inputs)['params']
+        params = jax.jit(functools.partial(model_def.init, **inputs))(rng)['params']
         tx = adam(learning_rate)
         return cls(step=0, params=params, opt_state=tx.init(params), model_def=model_def, tx=tx)
 

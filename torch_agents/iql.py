@@ -131,7 +131,7 @@ class IQLAgent(Agent):
         rng = random.PRNGKey(seed).to(device)
         rng, init_rng = random.split(rng)
 
-        encoders = make_encoders(config['encoder'], ['value', 'critic', 'actor'])
+        encoders = make_encoders(config['encoder'], ['value', 'critic', 'actor'], ex_observations, ex_actions)
         value_def = Value(
             hidden_dims=config['value_hidden_dims'],
             layer_norm=config['value_layer_norm'],
