@@ -58,7 +58,9 @@ class ImpalaEncoder(nn.Module):
         self.MLP_0 = MLP(self.mlp_hidden_dims, activate_final=True, layer_norm=self.layer_norm)
 
     def __call__(self, observations):
-        x = observations.astype(jnp.float32) * (1 / 255)  # what XLA makes of / 255; one float32 rounding for all
+        x = observations.astype(jnp.float32) * (
+            1 / 255
+        )  # what XLA makes of / 255; one float32 rounding for all
         for i in range(len(self.stack_sizes)):
             x = getattr(self, f'stack_blocks_{i}')(x)
         x = relu(x)

@@ -66,7 +66,9 @@ class ImpalaEncoder(nn.Module):
         self.MLP_0 = MLP(self.mlp_hidden_dims, activate_final=True, layer_norm=self.layer_norm)
 
     def forward(self, observations):
-        x = observations.to(torch.float32) * (1 / 255)  # what XLA makes of / 255; one float32 rounding for all
+        x = observations.to(torch.float32) * (
+            1 / 255
+        )  # what XLA makes of / 255; one float32 rounding for all
         for i in range(len(self.stack_sizes)):
             x = getattr(self, f'stack_blocks_{i}')(x)
         x = relu(x)

@@ -44,7 +44,7 @@ def clip(x, low, high):
 
 
 def maximum(x, low):
-    """The larger of x and the number low, as jnp.maximum: half of the gradient passes where they are equal."""
+    """The larger of x and the number low, as jnp.maximum: at x equal to low half of the gradient passes."""
     return torch.maximum(x, torch.as_tensor(low, dtype=x.dtype, device=x.device))
 
 
