@@ -65,6 +65,12 @@ def concatenate_inputs(*inputs):
     return torch.concatenate([x for x in inputs if x is not None], axis=-1)
 
 
+def normalize_latents(latents):
+    """Latents (..., L) scaled to length sqrt(L)."""
+    lengths = torch.sqrt((latents**2).sum(axis=-1, keepdims=True))
+    return latents / lengths * math.sqrt(latents.shape[-1])
+
+
 def goal_conditioned_inputs(gc_encoder, observations, goals, goal_encoded):
     """Observations and goals (None: left out) as one vector (..., I), encoded if there is an encoder."""
     if gc_encoder is None:

@@ -105,7 +105,7 @@ class TrainState(nn.Module):
 
 def example(x):
     """An example input as the new networks take it: on the CPU, floating values as float32."""
-    if isinstance(x, bool):
+    if x is None or isinstance(x, bool):
         return x
     x = torch.as_tensor(x, device='cpu')
     return x.float() if x.is_floating_point() else x
