@@ -308,8 +308,8 @@ class Param(nn.Module):
 
     shape: Any
 
-    def setup(self):
-        self.value = self.param('value', nn.initializers.zeros, self.shape)
-
+    @nn.compact
     def __call__(self):
-        return self.value
+        if self.has_variable('params', 'value'):  # linen's param refuses a value set to another shape
+            return self.get_variable('params', 'value')
+        return self.param('value', nn.initializers.zeros, self.shape)
