@@ -58,9 +58,8 @@ class ImpalaEncoder(nn.Module):
         self.MLP_0 = MLP(self.mlp_hidden_dims, activate_final=True, layer_norm=self.layer_norm)
 
     def __call__(self, observations):
-        x = observations.astype(jnp.float32) * (
-            1 / 255
-        )  # what XLA makes of / 255; one float32 rounding for all
+        # float32 whatever the parameters are, and what XLA makes of x / 255: x times the rounded 1 / 255
+        x = observations.astype(jnp.float32) * (1 / 255)
         for i in range(len(self.stack_sizes)):
             x = getattr(self, f'stack_blocks_{i}')(x)
         x = relu(x)
@@ -194,7 +193,7 @@ def make_encoders(name, networks, ex_observations, ex_actions):
     Raises ValueError for a name that is not registered, or whose encoders do not fit the observations.
     """
     if name is not None and name not in encoder_modules:
-        raise ValueError(f'encoder={name!r}; choose one of: None, {", ".join(sorted(encoder_modules))}')
+        raise ValueError(f'encoder={name!r}; choose one of: None, {", ".join(encoder_modules)}')
     encoders = {} if name is None else {network: encoder_modules[name]() for network in networks}
     for encoder in encoders.values() or [None]:
         check_observations(name, encoder, ex_observations, ex_actions)

@@ -115,7 +115,7 @@ class DINOReBRACAgent(ReBRACAgent):
     @classmethod
     def create(cls, seed, ex_observations, ex_actions, config, device=None, dtype=None):
         """A new agent for observations and actions like the examples ((B, ...) and (B, A))."""
-        config = complete_config(config, get_config(), encoder=encoder_modules)
+        config = complete_config(config, get_config(), encoder=tuple(encoder_modules))
         rng = random.PRNGKey(seed).to(device)
         rng, _, init_rng = random.split(rng, 3)
 
