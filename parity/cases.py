@@ -1,0 +1,175 @@
+"""One thing to check: a configuration, a batch, parameters and keys, all from a few plain fields."""
+
+import functools
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from parity import batches
+from parity.batches import Style
+from parity.errors import ParityError, unknown
+from parity.pair import Pair
+from parity.sides import State
+from parity.trees import Arrays
+
+# What a dimension letter is when nobody says otherwise.
+DEFAULT_SIZES = {'B': 5, 'O': 4, 'A': 2, 'L': 3}
+TEMPERATURES = (0.0, 0.7, 1.0)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A case is reproduced by its fields: `command` prints them as a command line.
+
+    seed:   of the agent's creation, of the values and of the keys.
+    sizes:  dimension letter -> size, for generated batches.
+    config: overrides of the pair's small configuration.
+    values: the style of generated values.
+    source: 'generated', the name of recorded transitions, or a safetensors file with a batch.
+    """
+
+    seed: int = 0
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    values: Style = 'plain'
+    source: str = 'generated'
+    batch: Mapping[str, np.ndarray] | None = field(default=None, repr=False)
+
+    def command(self, target: str) -> str:
+        """The `parity check` command line that checks this case."""
+        words = ['parity', 'check', target, '--seed', str(self.seed)]
+        words += ['--source', self.source] if self.source != 'generated' else ['--values', self.values]
+        words += [word for name, size in self.sizes.items() for word in ('--size', f'{name}={size}')]
+        words += [word for key, value in self.config.items() for word in ('--set', f'{key}={_plain(value)}')]
+        return shlex.join(words)
+
+    def describe(self) -> str:
+        """One line for a table."""
+        sizes = ' '.join(f'{name}={size}' for name, size in self.sizes.items())
+        config = ' '.join(f'{key}={_plain(value)}' for key, value in self.config.items())
+        what = f'{self.values} values' if self.source == 'generated' else self.source
+        return ' '.join(part for part in (f'seed {self.seed}', what, sizes, config) if part)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What both sides are given: the arrays are float32, so that float64 computes on the same numbers."""
+
+    seed: int
+    config: dict[str, Any]
+    batch: Arrays
+    extra: Arrays
+    key: np.ndarray
+    state: State
+
+    @functools.cached_property
+    def reduction(self) -> int:
+        """The longest sum: over the batch, or over the inputs of the widest layer."""
+        sizes = [
+            size for array in (*self.state.params.values(), *self.batch.values()) for size in array.shape
+        ]
+        return max(sizes, default=1)
+
+
+def batch_of(pair: Pair, case: Case) -> Arrays:
+    """The case's batch, validated: generated, recorded or the user's."""
+    if case.batch is not None:
+        batch = {name: np.asarray(array) for name, array in case.batch.items()}
+    elif case.source == 'generated':
+        batch = batches.generate(pair.batch, {**DEFAULT_SIZES, **case.sizes}, case.seed, case.values)
+    else:
+        batch = _stored(pair, case)
+    batches.sizes_of(pair.batch, batch)
+    return {name: _single(array) for name, array in batch.items()}
+
+
+def config_of(pair: Pair, case: Case, batch: Arrays) -> dict[str, Any]:
+    """The pair's small configuration with the case's overrides. Raises ParityError for an unknown key."""
+    defaults = pair.get_config('reference')
+    for key in case.config:
+        if key not in defaults:
+            raise unknown(
+                'config key',
+                key,
+                sorted(defaults),
+                where=f'pair {pair.name}',
+                next_step=f'parity list {pair.name}',
+            )
+    sizes = {**DEFAULT_SIZES, **case.sizes, **batches.sizes_of(pair.batch, batch)}
+    from_sizes = {key: sizes[letter] for key, letter in pair.sizes_from.items()}
+    return {**defaults, **pair.sizes, **from_sizes, **case.config}
+
+
+def extra_of(pair: Pair, case: Case, config: Mapping[str, Any], batch: Arrays) -> Arrays:
+    """Further network inputs for the forward stage."""
+    sizes = {**DEFAULT_SIZES, **case.sizes, **batches.sizes_of(pair.batch, batch)}
+    sizes |= {letter: config[key] for key, letter in pair.sizes_from.items()}
+    return batches.generate(pair.extra, sizes, case.seed + 1, case.values)
+
+
+def perturbed(state: State, pair: Pair, case: Case) -> State:
+    """The initial state with noise on every parameter, so that no network equals its target; or as styled."""
+    rng = np.random.default_rng([case.seed, 7])
+    params = {path: _noisy(leaf, rng) for path, leaf in state.params.items()}
+    if case.values == 'tied':
+        params = {path: _tied(leaf) if _is_ensemble(path, pair) else leaf for path, leaf in params.items()}
+    if case.values == 'zero':
+        params = {path: np.zeros_like(leaf) for path, leaf in params.items()}
+    return State(params, state.opt_mu, state.opt_nu, state.count, state.key)
+
+
+def key_of(seed: int) -> np.ndarray:
+    """The key given to losses and to sampling, uint32[2]."""
+    return np.array([seed & 0xFFFFFFFF, 0x9E3779B9], np.uint32)
+
+
+def _noisy(leaf: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    noise = 0.1 * rng.normal(size=leaf.shape)
+    return (leaf + noise).astype(np.float32)
+
+
+def _tied(leaf: np.ndarray) -> np.ndarray:
+    return np.repeat(leaf[:1], len(leaf), axis=0)
+
+
+def _is_ensemble(path: str, pair: Pair) -> bool:
+    return path.split('/')[0].removeprefix('modules_') in pair.ensembles
+
+
+def _single(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float32) if array.dtype.kind == 'f' else array
+
+
+def _stored(pair: Pair, case: Case) -> Arrays:
+    if case.source.endswith('.safetensors'):
+        return _from_file(case.source)
+    import fixtures
+
+    defaults = {**pair.get_config('reference'), **pair.sizes, **case.config}
+    transitions = fixtures.load_transitions(case.source)
+    return fixtures.make_batch(transitions, list(pair.batch), case.sizes.get('B', 32), case.seed, defaults)
+
+
+def _from_file(path: str) -> Arrays:
+    import safetensors.numpy
+
+    try:
+        with open(path, 'rb') as file:
+            return safetensors.numpy.load(file.read())
+    except (OSError, safetensors.SafetensorError) as cause:
+        raise ParityError(
+            f'cannot read the batch {path}',
+            values=f'expected a safetensors file; found {type(cause).__name__}: {cause}',
+            error='unreadable',
+            where=path,
+            next_step='write it with safetensors.numpy.save_file({...}, path)',
+        ) from cause
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return ','.join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else str(value)

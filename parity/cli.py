@@ -1,0 +1,176 @@
+"""The command line. Exit codes: 0 all match, 1 a mismatch, 2 could not check."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from parity import backends, generated
+from parity.cases import Case
+from parity.check import DTYPES, check
+from parity.errors import ParityError, unknown
+from parity.pair import Pair, find, registered
+from parity.report import json, text
+from parity.stages import STAGES
+from parity.verdict import Outcome, Verdict, worst
+
+EXIT: dict[Outcome, int] = {'match': 0, 'mismatch': 1, 'error': 2, 'not_run': 2}
+
+app = typer.Typer(
+    help='Does a PyTorch port compute what its JAX original computes? '
+    'Exit code 0: all match, 1: a mismatch, 2: could not check.',
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+
+Pairs = Annotated[
+    list[str] | None, typer.Argument(help='Registered names or module:ATTR; all registered if none.')
+]
+Stages = Annotated[list[str] | None, typer.Option('--stage', help='A stage; all if none. See parity list.')]
+Dtypes = Annotated[list[str] | None, typer.Option('--dtype', help='float64 or float32; both if none.')]
+Reports = Annotated[Path, typer.Option('--reports', help='The folder for the JSON reports.')]
+Device = Annotated[str, typer.Option(help='The torch device of the port.')]
+
+
+@app.command()
+def run(
+    pairs: Pairs = None,
+    stages: Stages = None,
+    dtypes: Dtypes = None,
+    examples: Annotated[int, typer.Option(help='Generated cases per pair, beside the recorded ones.')] = 6,
+    seed: Annotated[int, typer.Option(help='The seed of the generated cases.')] = 0,
+    reports: Reports = Path('reports'),
+    device: Device = 'cpu',
+) -> None:
+    """Check pairs on the recorded transitions and on generated cases; a table and reports/."""
+    chosen = [find(name) for name in pairs] if pairs else list(registered().values())
+    names = pairs or list(registered())
+    if not chosen:
+        raise unknown('pair', 'any', [], where='the entry points parity.pairs', next_step='pip install -e .')
+    with _progress() as tell:
+        verdicts = [
+            check(
+                name,
+                cases=generated.all_cases(pair, examples, seed),
+                progress=tell,
+                **_choice(stages, dtypes, device),
+            )
+            for name, pair in zip(names, chosen, strict=True)
+        ]
+    _finish(verdicts, reports)
+
+
+@app.command('check')
+def check_one(
+    pair: Annotated[str, typer.Argument(help='A registered name or module:ATTR.')],
+    stages: Stages = None,
+    dtypes: Dtypes = None,
+    seed: Annotated[int, typer.Option(help='The seed of parameters, values and keys.')] = 0,
+    settings: Annotated[list[str] | None, typer.Option('--set', help='A config entry, key=value.')] = None,
+    sizes: Annotated[list[str] | None, typer.Option('--size', help='A dimension, B=8.')] = None,
+    values: Annotated[str, typer.Option(help='The style of the generated values.')] = 'plain',
+    source: Annotated[
+        str, typer.Option(help='generated, recorded transitions, or a .safetensors batch.')
+    ] = 'generated',
+    reports: Annotated[Path | None, typer.Option(help='A folder for a JSON report.')] = None,
+    device: Device = 'cpu',
+) -> None:
+    """Check one case of one pair: the command that a mismatch prints."""
+    defaults = find(pair).get_config('reference')
+    case = Case(
+        seed=seed,
+        sizes=generated.parse_sizes(sizes or []),
+        config=generated.parse_settings(settings or [], defaults),
+        values=generated.parse_style(values),
+        source=source,
+    )
+    with _progress() as tell:
+        verdict = check(pair, cases=[case], progress=tell, **_choice(stages, dtypes, device))
+    _finish([verdict], reports)
+
+
+@app.command('list')
+def list_pairs(pair: Annotated[str | None, typer.Argument(help='A pair to describe.')] = None) -> None:
+    """Show the pairs and the stages, or one pair's switches and inputs."""
+    if pair is not None:
+        console.print(_describe(find(pair)))
+        return
+    table = Table('pair', 'reference', 'port', 'switches', title='pairs')
+    for name, entry in registered().items():
+        table.add_row(name, str(entry.reference), str(entry.port), ', '.join(entry.switches))
+    stages = Table('stage', 'what is compared', title='stages')
+    for name, what in STAGES.items():
+        stages.add_row(name, what)
+    console.print(table, stages)
+
+
+@app.command()
+def record(
+    only: Annotated[list[str] | None, typer.Argument(help='Sources to record; all if none.')] = None,
+    compare: Annotated[
+        bool, typer.Option('--check', help='Record again and compare with the committed.')
+    ] = False,
+) -> None:
+    """Record the transitions in fixtures/ again (needs the extra parity[record])."""
+    from fixtures.recheck import recheck
+    from fixtures.record import record as record_all
+
+    if compare:
+        results = recheck(only=only)
+        for result in results:
+            console.print(str(result))
+        raise typer.Exit(0 if all(result.identical for result in results) else 1)
+    for path in record_all(only=only):
+        console.print(f'wrote {path}')
+
+
+def main() -> None:
+    """The entry point: what could not be checked ends with its message and exit code 2."""
+    from fixtures import FixtureError
+
+    backends.prepare()
+    try:
+        app()
+    except (ParityError, FixtureError) as error:
+        Console(stderr=True).print(str(error), style='bold red', markup=False, highlight=False)
+        sys.exit(2)
+
+
+def _choice(stages: list[str] | None, dtypes: list[str] | None, device: str) -> dict[str, Any]:
+    return {'stages': stages, 'dtypes': dtypes or DTYPES, 'device': device}
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    columns = SpinnerColumn(), TextColumn('{task.description}'), TimeElapsedColumn()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task('starting')
+        yield lambda line: progress.update(task, description=line)
+
+
+def _finish(verdicts: list[Verdict], reports: Path | None) -> None:
+    console.print(text.overview(verdicts))
+    for verdict in verdicts:
+        console.print(text.failures(verdict))
+    if reports is not None:
+        written = json.write(verdicts, reports)
+        console.print(f'{len(written)} reports in {reports}/')
+    outcome = worst(verdict.outcome for verdict in verdicts)
+    console.print(outcome, style=text.COLOURS[outcome])
+    raise typer.Exit(EXIT[outcome])
+
+
+def _describe(pair: Pair) -> Table:
+    table = Table('', '', title=pair.name)
+    for title, entries in (('batch', pair.batch), ('forward', pair.forward), ('switch', pair.switches)):
+        for key, value in entries.items():
+            table.add_row(f'{title} {key}', value if isinstance(value, str) else ', '.join(map(str, value)))
+    return table

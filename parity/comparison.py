@@ -1,0 +1,132 @@
+"""Two sets of leaves against their tolerances: structure first, then every value, worst first."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from parity.errors import ParityError
+from parity.tolerances import Tolerance
+from parity.trees import Arrays, summary
+
+Kind = Literal['missing path', 'unexpected path', 'shape', 'dtype', 'non-finite', 'value']
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """The result for one path.
+
+    kind:      the kind of mismatch, None where the leaf matches.
+    error:     the largest difference (at the entry with the largest margin); allowed: the tolerance there.
+    margin:    error / allowed; above 1 is a mismatch. inf where the structure differs or nothing is allowed.
+    where:     the index of that entry.
+    """
+
+    path: str
+    kind: Kind | None
+    reference: str
+    port: str
+    error: float
+    allowed: float
+    margin: float
+    where: tuple[int, ...]
+    why: str
+
+    @property
+    def matches(self) -> bool:
+        """Whether the port has the reference's value."""
+        return self.kind is None
+
+
+def compare(
+    reference: Arrays, port: Arrays, truth: Arrays, tolerances: Mapping[str, Tolerance]
+) -> list[Leaf]:
+    """Every leaf of either side, worst first.
+
+    reference: decides structure, dtype and finiteness; truth: the values that the port is measured against
+    (the reference itself, or its float64 value). Raises ParityError if there is nothing to compare.
+    """
+    if not reference and not port:
+        raise ParityError(
+            'nothing to compare',
+            values='expected at least one leaf; found none on either side',
+            error='0 leaves; allowed: at least 1',
+            where='comparison',
+            next_step='check that the stage applies to this pair: parity list',
+        )
+    paths = list(dict.fromkeys([*reference, *port]))
+    leaves = [_compare_leaf(path, reference, port, truth, tolerances) for path in paths]
+    return sorted(leaves, key=lambda leaf: -leaf.margin)
+
+
+def _compare_leaf(
+    path: str, reference: Arrays, port: Arrays, truth: Arrays, tolerances: Mapping[str, Tolerance]
+) -> Leaf:
+    kind = _structure(reference.get(path), port.get(path))
+    if kind is not None:
+        return _structural(path, kind, reference.get(path), port.get(path))
+    return _values(path, reference[path], port[path], truth[path], tolerances[path])
+
+
+def _structure(reference: np.ndarray | None, port: np.ndarray | None) -> Kind | None:
+    if port is None:
+        return 'missing path'
+    if reference is None:
+        return 'unexpected path'
+    if reference.shape != port.shape:
+        return 'shape'
+    if reference.dtype != port.dtype:
+        return 'dtype'
+    return None if _same_non_finite(reference, port) else 'non-finite'
+
+
+def _same_non_finite(reference: np.ndarray, port: np.ndarray) -> bool:
+    if reference.dtype.kind != 'f':
+        return True
+    odd = ~(np.isfinite(reference) & np.isfinite(port))
+    return np.array_equal(reference[odd], port[odd], equal_nan=True)
+
+
+def _structural(path: str, kind: Kind, reference: np.ndarray | None, port: np.ndarray | None) -> Leaf:
+    expected, found = ('absent' if side is None else summary(side) for side in (reference, port))
+    where = _first_non_finite(reference, port) if kind == 'non-finite' else ()
+    return Leaf(path, kind, expected, found, np.inf, 0.0, np.inf, where, 'structure is compared exactly')
+
+
+def _first_non_finite(reference: np.ndarray | None, port: np.ndarray | None) -> tuple[int, ...]:
+    assert reference is not None
+    assert port is not None
+    same = (reference == port) | (np.isnan(reference) & np.isnan(port))
+    odd = ~(np.isfinite(reference) & np.isfinite(port)) & ~same
+    return tuple(int(i) for i in np.argwhere(odd)[0])
+
+
+def _values(
+    path: str, reference: np.ndarray, port: np.ndarray, truth: np.ndarray, tolerance: Tolerance
+) -> Leaf:
+    errors = _errors(reference, port, truth)
+    allowed = np.broadcast_to(tolerance.allowed, errors.shape)
+    margins = _margins(errors, allowed)
+    where = np.unravel_index(int(np.argmax(margins)), margins.shape) if margins.size else ()
+    error, limit, margin = (float(a[where]) if a.size else 0.0 for a in (errors, allowed, margins))
+    kind: Kind | None = 'value' if margin > 1 else None
+    index = tuple(int(i) for i in where)
+    return Leaf(path, kind, summary(reference), summary(port), error, limit, margin, index, tolerance.why)
+
+
+def _errors(reference: np.ndarray, port: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """|port - truth| in float64, zero where both sides agree on not being finite."""
+    if port.dtype.kind != 'f':
+        return np.asarray(port != truth, np.float64)
+    with np.errstate(invalid='ignore', over='ignore'):
+        errors = np.abs(port.astype(np.float64) - truth.astype(np.float64))
+    # float32 can overflow where the float64 truth is finite: reference and port agreed on it already
+    return np.where(np.isfinite(reference), errors, 0.0)
+
+
+def _margins(errors: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+    margins = np.full(errors.shape, np.inf)
+    margins[errors == 0] = 0.0
+    np.divide(errors, allowed, out=margins, where=allowed > 0)
+    return margins

@@ -1,0 +1,92 @@
+"""The cases of a run: recorded transitions, and generated ones; and cases from the words of a command line."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from parity.batches import STYLES, Style
+from parity.cases import Case
+from parity.errors import ParityError, unknown
+from parity.pair import Pair
+from parity.strategies import structures
+
+
+def all_cases(pair: Pair, examples: int, seed: int) -> list[Case]:
+    """A case for each recorded file, then `examples` generated ones."""
+    import fixtures
+
+    recorded = [Case(seed=seed, source=name, sizes={'B': 32}) for name in fixtures.names()]
+    return recorded + generated_cases(pair, examples, seed)
+
+
+def generated_cases(pair: Pair, examples: int, seed: int) -> list[Case]:
+    """`examples` cases that go round the pair's structures and the styles, with seeds from `seed`."""
+    rng = np.random.default_rng(seed)
+    rows = structures(pair)
+    return [
+        Case(seed=int(rng.integers(2**31)), values=STYLES[i % len(STYLES)], **rows[i % len(rows)])
+        for i in range(examples)
+    ]
+
+
+def parse_sizes(words: Sequence[str]) -> dict[str, int]:
+    """`['B=8']` as {'B': 8}."""
+    pairs = dict(_key_value(word, 'B=8', '--size') for word in words)
+    try:
+        sizes = {name: int(value) for name, value in pairs.items()}
+    except ValueError as cause:
+        raise _bad_value(str(pairs), 'whole numbers', '--size') from cause
+    if any(size < 1 for size in sizes.values()):
+        raise _bad_value(str(sizes), 'sizes of at least 1', '--size')
+    return sizes
+
+
+def parse_settings(words: Sequence[str], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """`['alpha=3', 'const_std=false']` with the types of the defaults."""
+    settings: dict[str, Any] = {}
+    for word in words:
+        key, value = _key_value(word, 'alpha=3', '--set')
+        if key not in defaults:
+            raise unknown('config key', key, sorted(defaults), where='--set', next_step='parity list PAIR')
+        settings[key] = _typed(key, value, defaults[key])
+    return settings
+
+
+def parse_style(name: str) -> Style:
+    """A style of values, checked."""
+    if name not in STYLES:
+        raise unknown('style', name, list(STYLES), where='--values', next_step='name one of them')
+    return name
+
+
+def _key_value(word: str, example: str, option: str) -> tuple[str, str]:
+    key, equals, value = word.partition('=')
+    if not equals:
+        raise _bad_value(word, f'key=value, as in {example}', option)
+    return key, value
+
+
+def _typed(key: str, value: str, default: Any) -> Any:
+    if isinstance(default, bool):
+        if value not in ('true', 'false'):
+            raise _bad_value(f'{key}={value}', 'true or false', '--set')
+        return value == 'true'
+    if default is None:
+        return None if value.lower() == 'none' else value
+    try:
+        if isinstance(default, tuple | list):
+            return tuple(int(part) for part in value.split(',') if part)
+        return type(default)(value)
+    except ValueError as cause:
+        raise _bad_value(f'{key}={value}', f'a {type(default).__name__} like {default!r}', '--set') from cause
+
+
+def _bad_value(found: str, expected: str, option: str) -> ParityError:
+    return ParityError(
+        f'cannot use {option} {found}',
+        values=f'expected {expected}; found {found}',
+        error='1 value not understood; allowed: 0',
+        where=option,
+        next_step='parity check --help',
+    )

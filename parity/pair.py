@@ -1,0 +1,94 @@
+"""A pair: which JAX agent is the reference, which torch agent ports it, and what both are called with."""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any
+
+from parity.errors import ParityError, unknown
+
+GROUP = 'parity.pairs'
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A reference and its port, as `'module:attr'`, imported on first use, or as the classes themselves.
+
+    batch:      {key: dimension letters}, `{'observations': 'B O', 'rewards': 'B'}`: what a batch holds.
+    forward:    {network: names of its inputs}, `{'critic': 'observations actions'}`, from batch or extra.
+    extra:      like batch: further inputs of the networks, drawn for the forward stage only.
+    ensembles:  networks with stacked members, whose members a case can make equal.
+    switches:   {config key: values}, what generated cases choose from.
+    sizes:      config overrides that make the agent small enough to check in seconds.
+    sizes_from: {config key: dimension letter}, for configuration values that are sizes of the batch.
+    draws:      the module through which the port draws random numbers, 'torch_agents.random'.
+    """
+
+    name: str
+    reference: Any
+    port: Any
+    batch: Mapping[str, str]
+    forward: Mapping[str, str] = field(default_factory=dict)
+    extra: Mapping[str, str] = field(default_factory=dict)
+    ensembles: tuple[str, ...] = ()
+    switches: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+    sizes_from: Mapping[str, str] = field(default_factory=dict)
+    draws: str | None = None
+
+    def load(self, side: str) -> type:
+        """The agent class of `'reference'` or `'port'`."""
+        target = getattr(self, side)
+        loaded: type = (
+            load_target(target, where=f'pair {self.name}, {side}') if isinstance(target, str) else target
+        )
+        return loaded
+
+    def get_config(self, side: str) -> dict[str, Any]:
+        """The default configuration: `get_config()` of the module that defines the class."""
+        module = importlib.import_module(self.load(side).__module__)
+        config: dict[str, Any] = module.get_config()
+        return config
+
+
+def load_target(target: str, *, where: str) -> Any:
+    """The object that `module:attr` names. Raises ParityError, with the cause, if there is none."""
+    module_name, _, attr = target.partition(':')
+    try:
+        value: Any = importlib.import_module(module_name)
+        for name in attr.split('.') if attr else ():
+            value = getattr(value, name)
+    except (ImportError, AttributeError, ValueError) as cause:
+        raise ParityError(
+            f'cannot load {target!r}',
+            values=f"expected 'module:attr'; found {type(cause).__name__}: {cause}",
+            error='not importable',
+            where=where,
+            next_step=f'python -c "import {module_name or "..."}"',
+        ) from cause
+    return value
+
+
+def registered() -> dict[str, Pair]:
+    """All pairs of the entry-point group `parity.pairs`, by name."""
+    points = sorted(entry_points(group=GROUP), key=lambda point: point.name)
+    return {
+        point.name: load_target(point.value, where=f'entry point {point.name} of {GROUP}') for point in points
+    }
+
+
+def find(name: str) -> Pair:
+    """A registered pair by its name, or any pair by `module:ATTR`."""
+    found = load_target(name, where='the command line') if ':' in name else registered().get(name)
+    if found is None:
+        raise unknown('pair', name, list(registered()), where='the command line', next_step='parity list')
+    if not isinstance(found, Pair):
+        raise ParityError(
+            f'{name} is not a pair',
+            values=f'expected a parity.Pair; found {type(found).__name__}',
+            error='wrong type',
+            where=name,
+            next_step='name a module-level parity.Pair, as in torch_agents/pairs.py',
+        )
+    return found

@@ -1,0 +1,1 @@
+"""Renderings of a verdict: JSON for tools, text for the terminal."""

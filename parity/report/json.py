@@ -1,0 +1,84 @@
+"""Verdicts as JSON files: one per pair and an index, each written whole or not at all."""
+
+import json
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from parity.verdict import Verdict
+
+FORMAT = 1
+
+
+def write(verdicts: Sequence[Verdict], folder: Path) -> list[Path]:
+    """Write `<pair>.json` for each verdict, then `index.json`; returns the paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = [_write(folder / f'{verdict.pair}.json', report(verdict)) for verdict in verdicts]
+    return [*written, _write(folder / 'index.json', index(verdicts))]
+
+
+def report(verdict: Verdict) -> dict[str, Any]:
+    """Everything in the verdict, with the version of this format."""
+    return {'format': FORMAT, **verdict.as_dict()}
+
+
+def index(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """One entry per pair: its outcome, its file, and the worst leaf of each stage and precision."""
+    return {
+        'format': FORMAT,
+        'pairs': [
+            {
+                'pair': verdict.pair,
+                'outcome': verdict.outcome,
+                'file': f'{verdict.pair}.json',
+                'cases': len(verdict.cases),
+                'seconds': round(verdict.seconds, 1),
+                'stages': worst_of_stages(verdict),
+            }
+            for verdict in verdicts
+        ],
+    }
+
+
+def worst_of_stages(verdict: Verdict) -> dict[str, dict[str, Any]]:
+    """`{'grads float64': {outcome, margin, path, case}}`, over all cases."""
+    worst: dict[str, dict[str, Any]] = {}
+    for case, stage in verdict.stages():
+        margin = stage.worst.margin if stage.worst else 0.0
+        name = f'{stage.stage} {stage.dtype}'
+        entry = {
+            'outcome': stage.outcome,
+            'margin': margin,
+            'path': stage.worst.path if stage.worst else '',
+            'case': case.description,
+        }
+        known = worst.get(name)
+        if known is None or _badness(entry) > _badness(known):
+            worst[name] = entry
+    return worst
+
+
+def _badness(entry: dict[str, Any]) -> tuple[int, float]:
+    return ('match', 'not_run', 'mismatch', 'error').index(entry['outcome']), entry['margin']
+
+
+def _write(path: Path, content: dict[str, Any]) -> Path:
+    # JSON has no infinity; a margin without one is written as text
+    text = json.dumps(_finite(content), indent=1, allow_nan=False)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+    with os.fdopen(handle, 'w') as file:
+        file.write(text + '\n')
+    os.replace(temporary, path)
+    return path
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and value - value != 0:
+        return str(value)
+    return value

@@ -1,0 +1,181 @@
+"""All computations that one case needs, each made once, and their comparison."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from parity import cases as case_module
+from parity.backends import JaxSide, TorchSide
+from parity.cases import Case, Inputs
+from parity.comparison import Leaf, compare
+from parity.pair import Pair
+from parity.sides import Mode, State
+from parity.stages import Runner, config_leaves
+from parity.tolerances import EXACT, Tolerance, adam_slack, noise_of, tolerance
+from parity.trees import Arrays
+
+# Noise is measured with the parameters as they are and with each leaf scaled a little, because one sample can be
+# small by luck: in float32 far enough to round differently everywhere, in float64 by a few roundings.
+SAMPLES = {'float32': 2, 'float64': 4}
+SCALES = {'float32': 2.0**-10, 'float64': 2.0**-50}
+
+
+class Runs:
+    """All computations for one case, each made when first needed and only once."""
+
+    def __init__(self, pair: Pair, case: Case, device: str = 'cpu') -> None:
+        self.pair, self.case, self.device = pair, case, device
+
+    @functools.cached_property
+    def batch(self) -> Arrays:
+        """The batch, validated."""
+        return case_module.batch_of(self.pair, self.case)
+
+    @functools.cached_property
+    def config(self) -> dict[str, Any]:
+        """The whole configuration."""
+        return case_module.config_of(self.pair, self.case, self.batch)
+
+    @functools.cached_property
+    def created(self) -> JaxSide:
+        """The reference as its `create` makes it."""
+        side = JaxSide(self.pair.load('reference'), 'float32')
+        side.create(self.case.seed, self.batch, self.config)
+        return side
+
+    @functools.cached_property
+    def inputs(self) -> Inputs:
+        """What both sides are given."""
+        extra = case_module.extra_of(self.pair, self.case, self.config, self.batch)
+        state = case_module.perturbed(self.created.state(), self.pair, self.case)
+        key = case_module.key_of(self.case.seed)
+        return Inputs(self.case.seed, self.config, self.batch, extra, key, state)
+
+    @functools.cached_property
+    def reference64(self) -> Runner:
+        """The reference in float64."""
+        return self._reference('float64', self.inputs)
+
+    @functools.cached_property
+    def reference32(self) -> Runner:
+        """The reference in float32."""
+        return self._reference('float32', self.inputs)
+
+    @functools.cached_property
+    def truth(self) -> Runner:
+        """What reference32 would compute without rounding."""
+        return self._truth_of(self.reference32)
+
+    @functools.cached_property
+    def nearby32(self) -> list[tuple[Runner, Runner]]:
+        """The reference in float32 and its truth, each with scaled parameters."""
+        states = [self.inputs.state.scaled(k, SCALES['float32']) for k in range(SAMPLES['float32'])]
+        inputs = [dataclasses.replace(self.inputs, state=state) for state in states]
+        runners = [self._reference('float32', near) for near in inputs]
+        return [(runner, self._truth_of(runner)) for runner in runners]
+
+    @functools.cached_property
+    def nearby64(self) -> list[Runner]:
+        """The reference in float64 with scaled parameters, before every step as well."""
+        side, moves = self.created, [_scaling(k) for k in range(SAMPLES['float64'])]
+        return [
+            Runner(side.like('float64'), self.pair, self.inputs, self.reference64, move) for move in moves
+        ]
+
+    @functools.cached_property
+    def port64(self) -> Runner:
+        """The port in float64."""
+        return self._port('float64', self.reference64)
+
+    @functools.cached_property
+    def port32(self) -> Runner:
+        """The port in float32."""
+        return self._port('float32', self.reference32)
+
+    def compare(self, stage: str, dtype: str) -> list[Leaf]:
+        """All leaves of a stage in one precision, judged."""
+        if stage == 'config':
+            return self._compare_config()
+        double = dtype == 'float64'
+        reference = (self.reference64 if double else self.reference32).stage(stage)
+        port = (self.port64 if double else self.port32).stage(stage)
+        if stage == 'params':
+            return compare(reference, port, reference, dict.fromkeys(reference, EXACT))
+        truth = reference if double else self.truth.stage(stage)
+        tolerances = self._tolerances(stage, dtype, truth)
+        if stage == 'grads' and double:
+            reference, port, tolerances = self._with_reach(reference, port, tolerances)
+            truth = reference
+        return compare(reference, port, truth, tolerances)
+
+    def _compare_config(self) -> list[Leaf]:
+        reference, port = (config_leaves(self.pair.get_config(side)) for side in ('reference', 'port'))
+        return compare(reference, port, reference, dict.fromkeys(reference, EXACT))
+
+    def _with_reach(
+        self, reference: Arrays, port: Arrays, tolerances: dict[str, Tolerance]
+    ) -> tuple[Arrays, Arrays, dict[str, Tolerance]]:
+        expected, found = self.reference64.reach(), self.port64.reach()
+        return {**reference, **expected}, {**port, **found}, {**tolerances, **dict.fromkeys(expected, EXACT)}
+
+    def _noise(self, stage: str, dtype: str) -> dict[str, float]:
+        """The reference's own rounding error in each leaf, the largest of several samples."""
+        if dtype == 'float64':
+            exact = self.reference64.stage(stage)
+            samples = [(near.stage(stage), exact) for near in self.nearby64]
+        else:
+            pairs = [(self.reference32, self.truth), *self.nearby32]
+            samples = [(rounded.stage(stage), exact.stage(stage)) for rounded, exact in pairs]
+        return {
+            path: max(noise_of(rounded[path], exact[path]) for rounded, exact in samples)
+            for path in samples[0][1]
+        }
+
+    def _tolerances(self, stage: str, dtype: str, truth: Arrays) -> dict[str, Tolerance]:
+        noise = self._noise(stage, dtype)
+        found = {
+            path: tolerance(leaf, noise[path], dtype, self.inputs.reduction) for path, leaf in truth.items()
+        }
+        if stage in ('update', 'rollout'):
+            found = self._widen_by_adam(found, truth, accumulate=stage == 'rollout')
+        return found
+
+    def _widen_by_adam(
+        self, found: dict[str, Tolerance], truth: Arrays, *, accumulate: bool
+    ) -> dict[str, Tolerance]:
+        """Judge a parameter whose gradient is rounding by its gradient instead of by Adam's step."""
+        total: dict[str, np.ndarray] = {}
+        widened = dict(found)
+        for step in dict.fromkeys(path.split('/')[0] for path in truth):
+            moments = {
+                path[len(step) + 1 :]: leaf for path, leaf in truth.items() if path.startswith(f'{step}/')
+            }
+            for path in (path.removeprefix('params/') for path in moments if path.startswith('params/')):
+                slack = self._adam_slack(moments, path, float(np.max(found[f'{step}/opt_mu/{path}'].allowed)))
+                total[path] = slack + (total.get(path, 0.0) if accumulate else 0.0)
+                name = f'{step}/params/{path}'
+                widened[name] = found[name].widened(total[path], 'Adam step of the gradient tolerance')
+        return widened
+
+    def _adam_slack(self, moments: Arrays, path: str, allowed_mu: float) -> np.ndarray:
+        if not moments['opt_count']:
+            return np.zeros_like(moments[f'params/{path}'])
+        return adam_slack(moments, path, allowed_mu, self.inputs.config['lr'])
+
+    def _reference(self, mode: Mode, inputs: Inputs, leader: Runner | None = None) -> Runner:
+        return Runner(self.created.like(mode), self.pair, inputs, leader)
+
+    def _truth_of(self, rounded: Runner) -> Runner:
+        return self._reference('wide', rounded.inputs, leader=rounded)
+
+    def _port(self, mode: Mode, leader: Runner) -> Runner:
+        side = TorchSide(self.pair.load('port'), mode, self.pair.draws, self.device)
+        side.create(self.case.seed, self.batch, self.config)
+        return Runner(side, self.pair, self.inputs, leader)
+
+
+def _scaling(sample: int) -> Callable[[State], State]:
+    return lambda state: state.scaled(sample, SCALES['float64'])

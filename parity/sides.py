@@ -1,0 +1,115 @@
+"""What check asks of one agent of either framework, and what goes in and out: flat {path: numpy array}."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from parity import trees
+from parity.trees import Arrays, astype
+
+Mode = Literal['float64', 'float32', 'wide']
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that an update changes: parameters, Adam's moments and count, and the agent's key."""
+
+    params: Arrays
+    opt_mu: Arrays
+    opt_nu: Arrays
+    count: np.ndarray
+    key: np.ndarray
+
+    def leaves(self) -> Arrays:
+        """All of it under one set of paths."""
+        return {
+            **trees.with_prefix('params', self.params),
+            **trees.with_prefix('opt_mu', self.opt_mu),
+            **trees.with_prefix('opt_nu', self.opt_nu),
+            'opt_count': self.count,
+            'key': self.key,
+        }
+
+    def astype(self, dtype: str) -> 'State':
+        """The same state, with floating values in another precision."""
+        params, opt_mu, opt_nu = (astype(leaves, dtype) for leaves in (self.params, self.opt_mu, self.opt_nu))
+        return State(params, opt_mu, opt_nu, self.count, self.key)
+
+    def scaled(self, sample: int, step: float) -> 'State':
+        """The state with every parameter leaf scaled by a factor of its own, off 1 by up to `step`.
+
+        One factor for a whole leaf keeps what is equal in it equal, so that a tie stays a tie.
+        """
+        rng = np.random.default_rng([sample])
+        factors = 1 + step * rng.uniform(-1, 1, len(self.params))
+        params = {
+            path: (leaf * factor).astype(leaf.dtype)
+            for (path, leaf), factor in zip(self.params.items(), factors, strict=True)
+        }
+        return dataclasses.replace(self, params=params)
+
+
+@dataclass(frozen=True)
+class LossCall:
+    """A call of a loss: `method(batch, params, rng=key, **options)`; frozen passes None as params."""
+
+    name: str
+    method: str
+    options: tuple[tuple[str, Any], ...] = ()
+    frozen: bool = False
+
+
+Calls = tuple[LossCall, ...]
+
+
+@dataclass(frozen=True)
+class UpdateCall:
+    """A call that changes the agent: `pretrain`, `finetune` or `target_reset`."""
+
+    method: str
+    options: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def name(self) -> str:
+        """`finetune_partial`."""
+        partial = dict(self.options).get('full_update', True) is False
+        return f'{self.method}_partial' if partial else self.method
+
+
+class Side(Protocol):
+    """One agent of one framework in one precision."""
+
+    dtype: str
+
+    def create(self, seed: int, batch: Arrays, config: dict[str, Any]) -> None:
+        """Make the agent, as its users do."""
+
+    def state(self) -> State:
+        """A copy of what updates change."""
+
+    def restore(self, state: State) -> None:
+        """Set it."""
+
+    def forward(self, inputs: dict[str, list[np.ndarray]]) -> Arrays:
+        """The outputs of each network on its inputs, read frozen."""
+
+    def losses(self, calls: Calls, batch: Arrays, key: np.ndarray) -> tuple[Arrays, Arrays]:
+        """({<call>/loss, <call>/info/..., <call>/draws/...}, gradients of the calls that are not frozen)."""
+
+    def reach(self, calls: Calls, batch: Arrays, key: np.ndarray) -> Arrays:
+        """The largest gradient that each loss term sends into each network, `<call>/<term>/<network>`."""
+
+    def update(self, call: UpdateCall, batch: Arrays) -> Arrays:
+        """Do one update; its info."""
+
+    def actions(
+        self, observations: np.ndarray, latents: np.ndarray | None, key: np.ndarray, temperature: float
+    ) -> np.ndarray:
+        """Sampled actions."""
+
+
+def is_term(info_key: str) -> bool:
+    """Whether an info value is a term of a loss, by its name."""
+    return info_key.endswith('loss')

@@ -1,0 +1,170 @@
+"""The stages of a check: what each of them makes one side compute."""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from parity import trees
+from parity.cases import TEMPERATURES, Inputs
+from parity.pair import Pair
+from parity.sides import LossCall, Side, State, UpdateCall
+from parity.trees import Arrays
+
+STAGES: dict[str, str] = {
+    'config': 'the default configurations, entry by entry',
+    'params': 'the initial parameters and key that the same seed gives, exactly',
+    'forward': 'the outputs of every network, from the same parameters and inputs',
+    'loss': 'every loss and every info value, full, partial and frozen; the draws and their keys',
+    'grads': 'the gradient of every parameter, and which loss term reaches which network',
+    'update': 'parameters, targets, moments, key and info after each update, each from the reference state',
+    'rollout': 'the same updates in one go, without restoring',
+    'actions': 'sampled actions of a batch and of one observation, at temperatures 0, 0.7 and 1',
+}
+
+FULL, PARTIAL = (('full_update', True),), (('full_update', False),)
+LOSSES = (
+    LossCall('pretraining', 'pretraining_loss'),
+    LossCall('finetuning_full', 'finetuning_loss', FULL),
+    LossCall('finetuning_partial', 'finetuning_loss', PARTIAL),
+    LossCall('pretraining_frozen', 'pretraining_loss', frozen=True),
+    LossCall('finetuning_frozen', 'finetuning_loss', FULL, frozen=True),
+)
+SCRIPT = (
+    UpdateCall('pretrain'),
+    UpdateCall('pretrain'),
+    UpdateCall('target_reset'),
+    UpdateCall('finetune', FULL),
+    UpdateCall('finetune', PARTIAL),
+    UpdateCall('finetune', PARTIAL),
+    UpdateCall('finetune', FULL),
+)
+# A term reaches a network if its gradient there is more than rounding of the term's largest gradient.
+REACH = 1e3 * float(np.finfo(np.float64).eps)
+
+
+class Runner:
+    """One side on one case: computes each stage once and keeps the result.
+
+    side:   already created.
+    leader: the side whose states the update stage restores before each step; without one it runs freely.
+    move:   applied to every state before it is restored.
+    """
+
+    def __init__(
+        self,
+        side: Side,
+        pair: Pair,
+        inputs: Inputs,
+        leader: 'Runner | None' = None,
+        move: Callable[[State], State] = lambda state: state,
+    ) -> None:
+        self.side, self.pair, self.inputs, self.leader, self.move = side, pair, inputs, leader, move
+        self.states: list[State] = []
+        self._results: dict[str, Arrays] = {}
+        self.batch = trees.astype(inputs.batch, side.dtype)
+        self.extra = trees.astype(inputs.extra, side.dtype)
+        self.initial = side.state()
+
+    def stage(self, name: str) -> Arrays:
+        """The leaves of a stage."""
+        if name not in self._results:
+            self._restore(self.inputs.state)
+            getattr(self, f'_{name}')()
+        return self._results[name]
+
+    def _restore(self, state: State) -> None:
+        self.side.restore(self.move(state.astype(self.side.dtype)))
+
+    def _params(self) -> None:
+        self._results['params'] = {**self.initial.params, 'key': self.initial.key}
+
+    def _forward(self) -> None:
+        arrays = {**self.batch, **self.extra}
+        inputs = {
+            network: [arrays[name] for name in names.split()] for network, names in self.pair.forward.items()
+        }
+        self._results['forward'] = self.side.forward(inputs)
+
+    def _loss(self) -> None:
+        losses, grads = self.side.losses(LOSSES, self.batch, self.inputs.key)
+        self._results.update(loss=losses, grads=grads)
+
+    def _grads(self) -> None:
+        self._loss()
+
+    def reach(self) -> Arrays:
+        """Which loss term reaches which network: `reach/<loss>/<term>/<network>`, bool."""
+        self._restore(self.inputs.state)
+        trained = tuple(call for call in LOSSES if not call.frozen)
+        return _arrives(self.side.reach(trained, self.batch, self.inputs.key))
+
+    def _update(self) -> None:
+        leader = self.leader
+        if leader is not None:
+            leader.stage('update')
+        results: Arrays = {}
+        for i, call in self._script():
+            if leader is not None:
+                self._restore(leader.states[i])
+            else:
+                self.states.append(self.side.state())
+            results.update(self._step(i, call))
+        self._results['update'] = results
+
+    def _rollout(self) -> None:
+        if self.leader is None and 'update' in self._results:
+            self._results['rollout'] = self._results['update']
+            return
+        results: Arrays = {}
+        for i, call in self._script():
+            results.update(self._step(i, call))
+        self._results['rollout'] = results
+
+    def _script(self) -> list[tuple[int, UpdateCall]]:
+        calls = [call for call in SCRIPT if hasattr(self.pair.load('reference'), call.method)]
+        return list(enumerate(calls))
+
+    def _step(self, i: int, call: UpdateCall) -> Arrays:
+        info = self.side.update(call, self.batch)
+        leaves = {**trees.with_prefix('info', info), **self.side.state().leaves()}
+        return trees.with_prefix(step_name(i, call), leaves)
+
+    def _actions(self) -> None:
+        observations, latents = self.batch['observations'], self.batch.get('latents')
+        one = None if latents is None else latents[0]
+        sample: Callable[..., np.ndarray] = functools.partial(self.side.actions, key=self.inputs.key)
+        results: Arrays = {}
+        for temperature in TEMPERATURES:
+            results[f'batch/temperature {temperature}'] = sample(
+                observations, latents, temperature=temperature
+            )
+            results[f'single/temperature {temperature}'] = sample(
+                observations[0], one, temperature=temperature
+            )
+        self._results['actions'] = results
+
+
+def step_name(i: int, call: UpdateCall) -> str:
+    """`step3 finetune_partial`."""
+    return f'step{i} {call.name}'
+
+
+def config_leaves(config: Mapping[str, Any]) -> Arrays:
+    """A configuration as leaves: each value's text, because values of any type are compared exactly."""
+    return {key: np.array(repr(_listless(value))) for key, value in config.items()}
+
+
+def _listless(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _arrives(sizes: Arrays) -> Arrays:
+    """From the largest gradients `<loss>/<term>/<network>`: whether there is any, `reach/...`, bool."""
+    largest: dict[str, float] = {}
+    for path, size in sizes.items():
+        term = path.rpartition('/')[0]
+        largest[term] = max(largest.get(term, 0.0), float(size))
+    arrives = {path: float(size) > REACH * largest[path.rpartition('/')[0]] for path, size in sizes.items()}
+    return {f'reach/{path}': np.asarray(value) for path, value in arrives.items()}

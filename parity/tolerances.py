@@ -1,0 +1,87 @@
+"""How far two results may differ, and why: derived from the reference's own rounding error, never tuned.
+
+float64 decides semantics. The reference runs again with every parameter leaf scaled by a few roundings (2**-50):
+the same function, rounded differently everywhere. How far its results move is its *noise*; the port may differ
+from the reference by SAFETY times as much. (Stochastic arithmetic: J. Vignes 1993, "A stochastic arithmetic for
+reliable scientific computation".)
+
+float32 decides numerics. The reference runs in float32, and in float64 from the same float32 inputs and draws, its
+*truth*; the difference is its noise. The port's error against the truth may be SAFETY times as much.
+
+To both comes a rounding floor of FLOOR machine epsilons times the square root of the longest reduction (N. Higham
+and T. Mary 2019, "A new approach to probabilistic rounding error analysis"), relative to the leaf's largest value,
+because samples of the noise can be small by luck. A leaf that is exactly zero has no floor: it must stay zero.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from parity.trees import Arrays
+
+SAFETY = 8.0
+FLOOR = 8.0
+
+ADAM_BETAS = 0.9, 0.999
+ADAM_EPS = 1e-8
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """The allowed error of one leaf.
+
+    allowed: a number, or an array like the leaf where entries differ (Adam's steps).
+    why:     where it comes from, in words with numbers.
+    """
+
+    allowed: float | np.ndarray
+    why: str
+
+    def widened(self, extra: float | np.ndarray, why: str) -> 'Tolerance':
+        """This tolerance plus `extra`, for the reason `why`."""
+        return Tolerance(self.allowed + extra, f'{self.why} + {why}')
+
+
+EXACT = Tolerance(0.0, 'exact: not a floating value')
+
+
+def noise_of(rounded: np.ndarray, truth: np.ndarray) -> float:
+    """The largest difference between a result and its float64 truth, where both are finite."""
+    both = np.isfinite(rounded) & np.isfinite(truth)
+    with np.errstate(over='ignore'):
+        difference = np.abs(rounded[both].astype(np.float64) - truth[both].astype(np.float64))
+    return float(difference.max(initial=0.0))
+
+
+def largest(array: np.ndarray) -> float:
+    """The largest finite magnitude."""
+    return float(np.abs(array[np.isfinite(array)]).max(initial=0.0))
+
+
+def tolerance(reference: np.ndarray, noise: float, dtype: str, reduction: int) -> Tolerance:
+    """The tolerance of one leaf.
+
+    reference: the leaf's value; noise: the reference's own error in it; reduction: the longest sum in it.
+    """
+    if reference.dtype.kind != 'f':
+        return EXACT
+    eps = float(np.finfo(dtype).eps)
+    size = largest(reference)
+    floor = FLOOR * eps * float(np.sqrt(reduction)) * size
+    why = f'{SAFETY:g} x noise {noise:.2e} + {FLOOR:g} eps sqrt({reduction}) x largest {size:.2e}'
+    return Tolerance(SAFETY * noise + floor, why)
+
+
+def adam_slack(moments: Arrays, path: str, allowed_mu: float, learning_rate: float) -> np.ndarray:
+    """How far rounding in the gradient may move each parameter in one step of Adam, an array like the leaf.
+
+    A step is lr * m / (sqrt(v) + eps): a gradient known to within g moves it by lr * g / (sqrt(v) + eps), so
+    that an entry whose gradient is pure rounding may be a whole step (either sign, hence twice) away. Such an
+    entry is judged by its gradient, that is by the moments, and not by the step.
+    """
+    beta1, beta2 = ADAM_BETAS
+    count = int(moments['opt_count'])
+    second = moments[f'opt_nu/{path}'].astype(np.float64) / (1 - beta2**count)
+    gradient_error = allowed_mu / (1 - beta1)
+    slack: np.ndarray = 2 * learning_rate * np.minimum(gradient_error / (np.sqrt(second) + ADAM_EPS), 1.0)
+    return slack

@@ -1,0 +1,89 @@
+"""Nested containers as flat {path: leaf} mappings, and short summaries of arrays."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+
+_SHORT = {'float': 'f', 'bfloat': 'bf', 'uint': 'u', 'int': 'i', 'complex': 'c', 'bool': 'bool'}
+
+
+def flatten(tree: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
+    """The leaves of mappings, sequences and dataclasses with their paths, `critic/Dense_0/kernel`."""
+    children = list(_children(tree))
+    if not children and not _is_container(tree):
+        yield prefix, tree
+    for name, child in children:
+        yield from flatten(child, f'{prefix}/{name}' if prefix else name)
+
+
+def flat(tree: Any, to_numpy: Callable[[Any], np.ndarray], prefix: str = '') -> Arrays:
+    """`flatten`, with every leaf converted."""
+    return {path: to_numpy(leaf) for path, leaf in flatten(tree, prefix)}
+
+
+def unflatten(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dicts from paths."""
+    tree: dict[str, Any] = {}
+    for path, leaf in leaves.items():
+        *parents, name = path.split('/')
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = leaf
+    return tree
+
+
+def astype(leaves: Arrays, dtype: str) -> Arrays:
+    """Floating leaves in another precision; others as they are."""
+    return {path: leaf.astype(dtype) if leaf.dtype.kind == 'f' else leaf for path, leaf in leaves.items()}
+
+
+def with_prefix(prefix: str, leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """The same leaves, one level further down."""
+    return {f'{prefix}/{path}': leaf for path, leaf in leaves.items()}
+
+
+def subtree(leaves: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The leaves below `prefix/`, without it."""
+    return {path[len(prefix) + 1 :]: leaf for path, leaf in leaves.items() if path.startswith(f'{prefix}/')}
+
+
+def summary(array: np.ndarray) -> str:
+    """`f64[256] mean 0.1 in [-2, 3]`; small arrays in full."""
+    text = f'{short_dtype(array.dtype)}[{",".join(map(str, array.shape))}]'
+    if array.size == 0 or array.dtype.kind not in 'fiub':
+        return text
+    if array.size <= 4:
+        return f'{text} {np.array2string(array, precision=17, separator=", ")}'
+    values = array.astype(np.float64)
+    finite = values[np.isfinite(values)]
+    odd = values.size - finite.size
+    spread = f' mean {finite.mean():.6g} in [{finite.min():.6g}, {finite.max():.6g}]' if finite.size else ''
+    return f'{text}{spread}' + (f', {odd} not finite' if odd else '')
+
+
+def short_dtype(dtype: np.dtype[Any]) -> str:
+    """`f64`, `u32`, `bool`."""
+    name = dtype.name.rstrip('0123456789')
+    return _SHORT.get(name, name) + dtype.name[len(name) :]
+
+
+def _is_container(tree: Any) -> bool:
+    return isinstance(tree, Mapping | list | tuple) or _is_record(tree)
+
+
+def _is_record(tree: Any) -> bool:
+    return dataclasses.is_dataclass(tree) and not isinstance(tree, type)
+
+
+def _children(tree: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(tree, Mapping):
+        yield from ((str(name), child) for name, child in tree.items())
+    elif isinstance(tree, list | tuple):
+        yield from ((str(i), child) for i, child in enumerate(tree))
+    elif _is_record(tree):
+        yield from ((field.name, getattr(tree, field.name)) for field in dataclasses.fields(tree))

@@ -1,0 +1,112 @@
+"""The result of a check as data: frozen, complete, and without any rendering."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from parity.comparison import Leaf
+from parity.errors import MismatchError, ParityError
+
+Outcome = Literal['match', 'mismatch', 'error', 'not_run']
+
+# From best to worst: a whole has the worst outcome of its parts.
+_ORDER: tuple[Outcome, ...] = ('match', 'not_run', 'mismatch', 'error')
+
+
+def worst(outcomes: Iterator[Outcome]) -> Outcome:
+    """The outcome of a whole from those of its parts; a whole without parts was not run."""
+    return max(outcomes, key=_ORDER.index, default='not_run')
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """One stage in one precision: all leaves, worst first, or the reason why there are none."""
+
+    stage: str
+    dtype: str
+    outcome: Outcome
+    leaves: tuple[Leaf, ...] = ()
+    reason: str = ''
+    seconds: float = 0.0
+
+    @property
+    def worst(self) -> Leaf | None:
+        """The leaf with the largest margin."""
+        return self.leaves[0] if self.leaves else None
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """All stages of one case (a configuration with its batch); `command` checks this case again."""
+
+    name: str
+    description: str
+    command: str
+    stages: tuple[StageResult, ...]
+
+    @property
+    def outcome(self) -> Outcome:
+        """The worst outcome of the stages."""
+        return worst(stage.outcome for stage in self.stages)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What was found for a pair."""
+
+    pair: str
+    cases: tuple[CaseResult, ...]
+    versions: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    @property
+    def outcome(self) -> Outcome:
+        """The worst outcome of the cases."""
+        return worst(case.outcome for case in self.cases)
+
+    def stages(self) -> Iterator[tuple[CaseResult, StageResult]]:
+        """Every stage of every case."""
+        return ((case, stage) for case in self.cases for stage in case.stages)
+
+    def raise_if_mismatch(self) -> None:
+        """Raise MismatchError if any leaf differs, ParityError if anything could not be checked."""
+        for case, stage in self.stages():
+            if stage.outcome == 'mismatch':
+                raise MismatchError(describe(self.pair, case, stage))
+        for case, stage in self.stages():
+            if stage.outcome == 'error':
+                raise could_not_check(self.pair, case, stage)
+        if self.outcome == 'not_run':
+            raise could_not_check(self.pair, None, None)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, outcomes included."""
+        cases = [{**asdict(case), 'outcome': case.outcome} for case in self.cases]
+        return {**asdict(self), 'outcome': self.outcome, 'cases': cases}
+
+
+def describe(pair: str, case: CaseResult, stage: StageResult) -> str:
+    """The five parts of a mismatch: subject, both values, error against allowed, where, what to run next."""
+    leaf = stage.leaves[0]
+    differing, total = sum(not leaf.matches for leaf in stage.leaves), len(stage.leaves)
+    return '\n'.join(
+        (
+            f'{pair}: {stage.stage} differs in {stage.dtype}: {leaf.kind} of {leaf.path}',
+            f'  reference {leaf.reference}',
+            f'  port      {leaf.port}',
+            f'  error: {leaf.error:.3e}; allowed: {leaf.allowed:.3e} ({leaf.why})',
+            f'  at: index {list(leaf.where)}; {case.description}; {differing} of {total} leaves differ',
+            f'  next: {case.command}',
+        )
+    )
+
+
+def could_not_check(pair: str, case: CaseResult | None, stage: StageResult | None) -> ParityError:
+    """The error for a stage that raised, or for a check without stages."""
+    return ParityError(
+        f'{pair}: could not check {stage.stage if stage else "anything"}',
+        values=f'expected results of both sides; found {stage.reason if stage else "no stage"}',
+        error='not compared',
+        where=case.description if case else 'check',
+        next_step=case.command if case else 'parity list',
+    )

@@ -1,0 +1,83 @@
+"""Names: nested tree <-> flat paths `a/b/c`; Flax path <-> dotted torch name."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from weight_bridge.errors import BridgeError, Problem
+
+Tree = dict[str, Any]  # nested; its leaves are arrays
+
+
+def flatten(tree: object) -> dict[str, Any]:
+    """The leaves of a nested mapping (dict, FrozenDict) by their path, e.g. `critic/Dense_0/kernel`.
+
+    An empty mapping holds no leaf and leaves no trace, like in `jax.tree`; anything that is not a mapping is
+    a leaf.
+
+    Raises:
+        BridgeError: the tree is no mapping; a key is no string, is empty or contains `/` (its path would be
+            ambiguous).
+    """
+    if not isinstance(tree, Mapping):
+        problem = Problem('dtype', 'the tree', 'a nested dict', type(tree).__name__)
+        raise BridgeError(
+            'this is not a parameter tree', [problem], ["pass a tree such as variables['params']"]
+        )
+    items = list(_walk(tree, ()))
+    bad = [keys for keys, _ in items if not all(map(_is_name, keys))]
+    if bad:
+        problems = [
+            Problem('rule', repr(keys), "non-empty string keys without '/'", 'other keys') for keys in bad
+        ]
+        raise BridgeError(
+            f'{len(bad)} of {len(items)} leaves have no path', problems, ['rename them in the reference']
+        )
+    return {'/'.join(keys): leaf for keys, leaf in items}
+
+
+def unflatten(flat: Mapping[str, Any]) -> Tree:
+    """The nested dict of flat paths, in their order; the inverse of `flatten`, empty mappings aside.
+
+    Raises:
+        BridgeError: one path is the beginning of another, so it would be both a leaf and a subtree.
+    """
+    subtrees = {parent for path in flat for parent in _parents(path)}
+    leaf_and_tree = [path for path in flat if path in subtrees]
+    if leaf_and_tree:
+        problems = [Problem('rule', path, 'a leaf', 'a leaf and a subtree') for path in leaf_and_tree]
+        raise BridgeError('these paths do not form a tree', problems, ['rename the parameters in the module'])
+    tree: Tree = {}
+    for path, leaf in flat.items():
+        *parents, name = path.split('/')
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = leaf
+    return tree
+
+
+def flax_path(module_name: str, leaf_name: str) -> str:
+    """`critic.Dense_0`, `kernel` -> `critic/Dense_0/kernel`; the root module's name is empty."""
+    return '/'.join([*(module_name.split('.') if module_name else []), leaf_name])
+
+
+def torch_name(module_name: str, parameter_name: str) -> str:
+    """`critic.Dense_0`, `weight` -> `critic.Dense_0.weight`."""
+    return f'{module_name}.{parameter_name}' if module_name else parameter_name
+
+
+def _walk(node: object, keys: tuple[Any, ...]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    if not isinstance(node, Mapping):
+        yield keys, node
+        return
+    for key, child in node.items():
+        yield from _walk(child, (*keys, key))
+
+
+def _is_name(key: object) -> bool:
+    return isinstance(key, str) and key != '' and '/' not in key
+
+
+def _parents(path: str) -> list[str]:
+    keys = path.split('/')
+    return ['/'.join(keys[:count]) for count in range(1, len(keys))]
