@@ -206,11 +206,13 @@ def check_observations(name, encoder, ex_observations, ex_actions):
     are_images = ex_observations.ndim == ex_actions.ndim + 2
     if takes_images is None or takes_images == are_images:
         return
-    expected = 'images (..., H, W, C)' if takes_images else 'vectors (..., O)'
+    if takes_images:
+        expected, choices = 'images (..., H, W, C)', 'mlp, or None if the agent can do without'
+    else:
+        expected, choices = 'vectors (..., O)', 'one of images, such as impala_small'
     raise ValueError(
         f'encoder={name!r} takes {expected}, but the observations have shape {tuple(ex_observations.shape)} '
-        f'with actions of shape {tuple(ex_actions.shape)}; choose '
-        + ('None or mlp' if takes_images else 'an encoder of images, such as impala_small')
+        f'with actions of shape {tuple(ex_actions.shape)}; choose {choices}'
     )
 
 
