@@ -11,15 +11,19 @@ from jax import random
 from reference_jax.train_state import TrainState
 
 
-def complete_config(config, defaults):
+def complete_config(config, defaults, **choices):
     """The defaults with the values of config in their place; lists become tuples.
 
-    Raises ValueError for a key that the defaults do not have.
+    choices: the allowed values of keys that have but a few.
+    Raises ValueError for a key that the defaults do not have, and for a value that is not allowed.
     """
     unknown = sorted(set(config) - set(defaults))
     if unknown:
         raise ValueError(f'unknown config keys {unknown}; {defaults["agent_name"]} has {sorted(defaults)}')
     values = {key: config.get(key, value) for key, value in defaults.items()}
+    for key, allowed in choices.items():
+        if values[key] not in allowed:
+            raise ValueError(f'{key}={values[key]!r}; choose one of: {", ".join(allowed)}')
     return FrozenDict(
         {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     )
@@ -33,6 +37,11 @@ def prefixed(prefix, info):
 def expectile_loss(adv, diff, expectile):
     """diff**2, weighted by expectile where adv >= 0 and by 1 - expectile elsewhere."""
     return jnp.where(adv >= 0, expectile * diff**2, (1 - expectile) * diff**2)
+
+
+def aggregate(values, how):
+    """The values of an ensemble (E, ...) as one (...): their 'mean' or their 'min'."""
+    return values.mean(axis=0) if how == 'mean' else values.min(axis=0)
 
 
 class Agent(flax.struct.PyTreeNode):
@@ -63,6 +72,32 @@ class Agent(flax.struct.PyTreeNode):
         bc_loss = -log_prob.mean()
 
         return bc_loss, {'bc_loss': bc_loss, **bc_info}
+
+    def reward_loss(self, batch, grad_params):
+        """Regression of the reward network towards the batch's rewards."""
+        rewards = self.network.select('reward')(batch['observations'], params=grad_params)
+        reward_loss = ((rewards - batch['rewards']) ** 2).mean()
+
+        return reward_loss, {'reward_loss': reward_loss}
+
+    def q_and_bc_loss(self, q, dist, actions, alpha, normalize):
+        """Ascent on q (B,), divided by its mean magnitude if normalize, plus alpha times cloning."""
+        q_abs_mean = jax.lax.stop_gradient(jnp.abs(q).mean())
+        q_loss = -q.mean()
+        if normalize:
+            q_loss = q_loss / q_abs_mean
+        log_prob, bc_info = self.behavioral_cloning(dist, actions)
+        bc_loss = -(alpha * log_prob).mean()
+        actor_loss = q_loss + bc_loss
+
+        return actor_loss, {
+            'actor_loss': actor_loss,
+            'q_loss': q_loss,
+            'bc_loss': bc_loss,
+            'q_mean': q.mean(),
+            'q_abs_mean': q_abs_mean,
+            **bc_info,
+        }
 
     def update(self, loss, targets=None):
         """One step on loss(grad_params, rng) -> (loss, info), and the target updates."""

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import random
 
-from reference_jax.agent import Agent, complete_config, expectile_loss, prefixed
+from reference_jax.agent import Agent, aggregate, complete_config, expectile_loss, prefixed
 from reference_jax.encoders import encoder_features, make_encoders
 from reference_jax.networks import Actor, IntentionEncoder, Value, VectorField
 from reference_jax.train_state import TrainState
@@ -17,12 +17,9 @@ class InFOMAgent(Agent):
     """Pre-trained by flow matching of future states given an intention, fine-tuned on the flow's rewards."""
 
     def reward_loss(self, batch, grad_params):
-        """Regression of the reward network towards the batch's rewards."""
+        """Regression of the reward network, which sees what the vector field sees."""
         observations = self.encode('critic_vf', batch['observations'])
-        rewards = self.network.select('reward')(observations, params=grad_params)
-        reward_loss = ((rewards - batch['rewards']) ** 2).mean()
-
-        return reward_loss, {'reward_loss': reward_loss}
+        return super().reward_loss({**batch, 'observations': observations}, grad_params)
 
     def critic_loss(self, batch, grad_params, rng):
         """Expectile regression of Q towards the mean reward of the flow's goals."""
@@ -47,7 +44,7 @@ class InFOMAgent(Agent):
 
         qs = self.network.select('critic')(batch['observations'], actions, params=grad_params)
         critic_loss = expectile_loss(target_q - qs, target_q - qs, self.config['expectile']).mean()
-        q = self.aggregate_q(qs)
+        q = aggregate(qs, self.config['q_agg'])
 
         return critic_loss, {
             'critic_loss': critic_loss,
@@ -136,24 +133,12 @@ class InFOMAgent(Agent):
         """Ascent on the critic, plus behavioural cloning."""
         dist = self.network.select('actor')(batch['observations'], params=grad_params)
         actions = self.policy_actions(dist, rng)
-        q = self.aggregate_q(self.network.select('critic')(batch['observations'], actions))
+        qs = self.network.select('critic')(batch['observations'], actions)
+        q = aggregate(qs, self.config['q_agg'])
 
-        q_abs_mean = jax.lax.stop_gradient(jnp.abs(q).mean())
-        q_loss = -q.mean()
-        if self.config['normalize_q_loss']:
-            q_loss = q_loss / q_abs_mean
-        log_prob, bc_info = self.behavioral_cloning(dist, batch['actions'])
-        bc_loss = -(self.config['alpha'] * log_prob).mean()
-        actor_loss = q_loss + bc_loss
-
-        return actor_loss, {
-            'actor_loss': actor_loss,
-            'q_loss': q_loss,
-            'bc_loss': bc_loss,
-            'q_mean': q.mean(),
-            'q_abs_mean': q_abs_mean,
-            **bc_info,
-        }
+        return self.q_and_bc_loss(
+            q, dist, batch['actions'], self.config['alpha'], self.config['normalize_q_loss']
+        )
 
     def encode(self, field, observations, params=None):
         """What a vector field sees: the features of its encoder, or the observations themselves."""
@@ -166,16 +151,8 @@ class InFOMAgent(Agent):
         actions = batch['actions']
         if self.config['critic_latent_type'] == 'prior':
             return random.normal(rng, (*actions.shape[:-1], self.config['latent_dim']), actions.dtype)
-        if self.config['critic_latent_type'] == 'encoding':
-            dist = self.network.select('intention_encoder')(batch['next_observations'], batch['next_actions'])
-            return dist.sample(rng)
-        raise ValueError(
-            f'critic_latent_type={self.config["critic_latent_type"]!r}; choose one of: prior, encoding'
-        )
-
-    def aggregate_q(self, qs):
-        """The ensemble's values (E, B) as one (B,), by config['q_agg']."""
-        return qs.mean(axis=0) if self.config['q_agg'] == 'mean' else qs.min(axis=0)
+        dist = self.network.select('intention_encoder')(batch['next_observations'], batch['next_actions'])
+        return dist.sample(rng)
 
     def flow_goals(
         self,
@@ -281,7 +258,9 @@ class InFOMAgent(Agent):
     @classmethod
     def create(cls, seed, ex_observations, ex_actions, config):
         """A new agent for observations and actions like the examples ((B, ...) and (B, A))."""
-        config = complete_config(config, get_config())
+        config = complete_config(
+            config, get_config(), q_agg=('mean', 'min'), critic_latent_type=('prior', 'encoding')
+        )
         rng = random.PRNGKey(seed)
         rng, init_rng, _ = random.split(rng, 3)
 
@@ -290,7 +269,10 @@ class InFOMAgent(Agent):
         ex_latents = jnp.zeros((*ex_actions.shape[:-1], config['latent_dim']))
         ex_features = ex_observations
         encoders = make_encoders(
-            config['encoder'], ['critic', 'intention_encoder', 'actor', 'critic_vf', 'target_critic_vf']
+            config['encoder'],
+            ['critic', 'intention_encoder', 'actor', 'critic_vf', 'target_critic_vf'],
+            ex_observations,
+            ex_actions,
         )
         if config['encoder'] is not None:
             rng, features_rng = random.split(rng)

@@ -47,7 +47,7 @@ class TrainState(flax.struct.PyTreeNode):
         """networks: {name: (module, example inputs)}, initialised in this order with the key rng."""
         model_def = ModuleDict({name: module for name, (module, _) in networks.items()})
         inputs = {name: args for name, (_, args) in networks.items()}
-        params = jax.jit(model_def.init)(rng, **inputs)['params']
+        params = jax.jit(functools.partial(model_def.init, **inputs))(rng)['params']
         tx = adam(learning_rate)
         return cls(step=0, params=params, opt_state=tx.init(params), model_def=model_def, tx=tx)
 
@@ -63,6 +63,17 @@ class TrainState(flax.struct.PyTreeNode):
     def copy_params(self, source, target):
         """Set the parameters of network `target` equal to those of network `source`."""
         return self.replace(params={**self.params, f'modules_{target}': self.params[f'modules_{source}']})
+
+    def set_param(self, name, value):
+        """Set the parameter of network `name`, a Param. Its shape may change; its moments are then broadcast.
+
+        optax would broadcast them itself, in the next update.
+        """
+        params = {**self.params, f'modules_{name}': {'value': value}}
+        opt_state = optax.tree.map_params(
+            self.tx, lambda moment, param: jnp.broadcast_to(moment, param.shape), self.opt_state, params
+        )
+        return self.replace(params=params, opt_state=opt_state)
 
     def apply_loss_fn(self, loss_fn, targets=None, tau=None):
         """One Adam step of the whole tree on loss_fn(params) -> (loss, info), then the target updates.

@@ -5,63 +5,21 @@ import copy
 import torch
 
 from torch_agents import random
-from torch_agents.agent import Agent, complete_config, expectile_loss, prefixed
+from torch_agents.agent import complete_config, prefixed
 from torch_agents.encoders import make_encoders
+from torch_agents.implicit_q import ImplicitQAgent
 from torch_agents.networks import Actor, Value
 from torch_agents.train_state import TrainState
 
 
-class IQLAgent(Agent):
+class IQLAgent(ImplicitQAgent):
     """Pre-trained by behavioural cloning, fine-tuned by IQL with an AWR or a DDPG+BC actor."""
-
-    def value_loss(self, batch, grad_params):
-        """Expectile regression of V(s) towards the target critic."""
-        q1, q2 = self.network.select('target_critic')(batch['observations'], batch['actions'])
-        q = torch.minimum(q1, q2)
-        v = self.network.select('value')(batch['observations'], params=grad_params)
-        value_loss = expectile_loss(q - v, q - v, self.config['expectile']).mean()
-
-        return value_loss, {
-            'value_loss': value_loss,
-            'v_mean': v.mean(),
-            'v_max': v.max(),
-            'v_min': v.min(),
-        }
-
-    def critic_loss(self, batch, grad_params):
-        """Regression of both critics towards r + discount * V(s')."""
-        next_v = self.network.select('value')(batch['next_observations'])
-        q = batch['rewards'] + self.config['discount'] * batch['masks'] * next_v
-        q1, q2 = self.network.select('critic')(batch['observations'], batch['actions'], params=grad_params)
-        critic_loss = ((q1 - q) ** 2 + (q2 - q) ** 2).mean()
-
-        return critic_loss, {
-            'critic_loss': critic_loss,
-            'q_mean': q.mean(),
-            'q_max': q.max(),
-            'q_min': q.min(),
-        }
 
     def actor_loss(self, batch, grad_params, rng=None):
         """The actor's loss that config['actor_loss'] names."""
         if self.config['actor_loss'] == 'awr':
-            return self.awr_loss(batch, grad_params)
-        if self.config['actor_loss'] == 'ddpgbc':
-            return self.ddpgbc_loss(batch, grad_params, rng)
-        raise ValueError(f'actor_loss={self.config["actor_loss"]!r}; choose one of: awr, ddpgbc')
-
-    def awr_loss(self, batch, grad_params):
-        """Advantage-weighted regression: cloning, weighted by exp(alpha * advantage), at most 100."""
-        v = self.network.select('value')(batch['observations'])
-        q1, q2 = self.network.select('critic')(batch['observations'], batch['actions'])
-        adv = torch.minimum(q1, q2) - v
-        weight = torch.exp(adv * self.config['alpha']).clip(max=100.0)
-
-        dist = self.network.select('actor')(batch['observations'], params=grad_params)
-        log_prob, bc_info = self.behavioral_cloning(dist, batch['actions'])
-        actor_loss = -(weight * log_prob).mean()
-
-        return actor_loss, {'actor_loss': actor_loss, 'adv': adv.mean(), **bc_info}
+            return self.awr_loss(batch, grad_params, self.config['alpha'])
+        return self.ddpgbc_loss(batch, grad_params, rng)
 
     def ddpgbc_loss(self, batch, grad_params, rng):
         """Ascent on the smaller critic, normalised by its mean magnitude, plus cloning."""
@@ -70,20 +28,7 @@ class IQLAgent(Agent):
         q1, q2 = self.network.select('critic')(batch['observations'], actions)
         q = torch.minimum(q1, q2)
 
-        q_abs_mean = torch.abs(q).mean().detach()
-        q_loss = -q.mean() / q_abs_mean
-        log_prob, bc_info = self.behavioral_cloning(dist, batch['actions'])
-        bc_loss = -(self.config['alpha'] * log_prob).mean()
-        actor_loss = q_loss + bc_loss
-
-        return actor_loss, {
-            'actor_loss': actor_loss,
-            'q_loss': q_loss,
-            'bc_loss': bc_loss,
-            'q_mean': q.mean(),
-            'q_abs_mean': q_abs_mean,
-            **bc_info,
-        }
+        return self.q_and_bc_loss(q, dist, batch['actions'], self.config['alpha'], normalize=True)
 
     def pretraining_loss(self, batch, grad_params, rng=None):
         """Behavioural cloning. grad_params None reads every network frozen."""
@@ -127,11 +72,11 @@ class IQLAgent(Agent):
     @classmethod
     def create(cls, seed, ex_observations, ex_actions, config, device=None, dtype=None):
         """A new agent for observations and actions like the examples ((B, ...) and (B, A))."""
-        config = complete_config(config, get_config())
+        config = complete_config(config, get_config(), actor_loss=('awr', 'ddpgbc'))
         rng = random.PRNGKey(seed).to(device)
         rng, init_rng = random.split(rng)
 
-        encoders = make_encoders(config['encoder'], ['value', 'critic', 'actor'])
+        encoders = make_encoders(config['encoder'], ['value', 'critic', 'actor'], ex_observations, ex_actions)
         value_def = Value(
             hidden_dims=config['value_hidden_dims'],
             layer_norm=config['value_layer_norm'],

@@ -3,6 +3,7 @@
 import contextlib
 import contextvars
 import hashlib
+import math
 
 import numpy as np
 import torch
@@ -20,6 +21,16 @@ def gelu(x):
     return F.gelu(x, approximate='tanh')  # parity: Flax's default; torch's is the exact gelu
 
 
+def relu(x):
+    """max(x, 0); no gradient passes at 0."""
+    return F.relu(x)
+
+
+def swish(x):
+    """x * sigmoid(x)."""
+    return F.silu(x)
+
+
 def softplus(x):
     """log(1 + exp(x))."""
     return torch.logaddexp(x, torch.zeros_like(x))  # parity: F.softplus is x itself above 20, 2e-9 too small
@@ -30,6 +41,11 @@ def clip(x, low, high):
     # parity: minimum of maximum, as jnp.clip is; torch.clip passes the whole gradient at a bound
     low, high = (torch.as_tensor(bound, dtype=x.dtype, device=x.device) for bound in (low, high))
     return torch.minimum(torch.maximum(x, low), high)
+
+
+def maximum(x, low):
+    """The larger of x and the number low, as jnp.maximum: at x equal to low half of the gradient passes."""
+    return torch.maximum(x, torch.as_tensor(low, dtype=x.dtype, device=x.device))
 
 
 def param_keys(rng, path, index, num_ensembles):
@@ -43,13 +59,22 @@ def param_keys(rng, path, index, num_ensembles):
     return [random.fold_in(root, int.from_bytes(digest[:4], 'big')) for root in roots]
 
 
-def variance_scaling(scale):
-    """A kernel initialiser: uniform, of variance scale / average fan. Kernels are (in, out), float32."""
+def variance_scaling(scale, mode='fan_avg', distribution='uniform'):
+    """A kernel initialiser of variance scale / fan. Kernels are (*window, in, out), float32.
+
+    mode:         'fan_avg' or 'fan_in'.
+    distribution: 'uniform', or 'truncated_normal' within two standard deviations.
+    """
 
     def init(key, shape):
+        *window, fan_in, fan_out = shape
+        fan = fan_in if mode == 'fan_in' else (fan_in + fan_out) / 2
         # parity: every step in float32 as jax rounds it; torch's float32 sqrt of a scalar can be an ulp off
-        bound = np.sqrt(np.float32(3) * np.float32(scale / (sum(shape) / 2)))
-        return random.uniform(key, shape, torch.float32, -1.0) * float(bound)
+        variance = np.float32(scale / (fan * math.prod(window)))
+        if distribution == 'uniform':
+            return random.uniform(key, shape, torch.float32, -1.0) * float(np.sqrt(np.float32(3) * variance))
+        stddev = np.sqrt(variance) / np.float32(0.87962566103423978)  # of the normal cut at two
+        return random.truncated_normal(key, -2.0, 2.0, shape, torch.float32) * float(stddev)
 
     return init
 
@@ -83,7 +108,7 @@ class Dense(nn.Module):
             self.materialize(x.shape[-1])
         if self.num_ensembles == 1:
             return F.linear(x, self.weight, self.bias)
-        rows = x.reshape(self.num_ensembles, -1, x.shape[-1])
+        rows = x.reshape(self.num_ensembles, math.prod(x.shape[1:-1]), x.shape[-1])
         outputs = torch.baddbmm(self.bias[:, None, :], rows, self.weight.mT)
         return outputs.reshape(*x.shape[:-1], self.features)
 
@@ -122,6 +147,114 @@ class LayerNorm(nn.Module):
             members = (self.num_ensembles, *(1,) * (x.ndim - 2), x.shape[-1])
             scale, bias = scale.view(members), bias.view(members)
         return (x - mean) * (torch.rsqrt(var + self.eps) * scale) + bias
+
+
+class Conv(nn.Module):
+    """A convolution of images in linen's layout: (..., H, W, in) -> (..., H', W', features).
+
+    kernel_size: (height, width).
+    strides:     one for both axes.
+    padding:     'SAME', or ((before, after), (before, after)).
+    """
+
+    flax_rule = 'Conv'
+
+    def __init__(self, features, kernel_size, strides=1, padding='SAME', use_bias=True, kernel_init=None):
+        super().__init__()
+        self.features, self.kernel_size, self.strides = features, kernel_size, strides
+        self.padding, self.kernel_init = padding, kernel_init
+        self.weight = UninitializedParameter()
+        self.bias = UninitializedParameter() if use_bias else None
+
+    def materialize(self, in_features):
+        """Give the parameters their shapes, on the first call."""
+        self.weight.materialize((self.features, in_features, *self.kernel_size))
+        if self.bias is not None:
+            self.bias.materialize((self.features,))
+
+    def init_params(self, rng, path):
+        """linen's initial values: the kernel by kernel_init, the bias zero."""
+        shape = (*self.kernel_size, self.weight.shape[1], self.features)
+        (key,) = param_keys(rng, path, 1, num_ensembles=1)
+        self.weight.copy_(self.kernel_init(key, shape).permute(3, 2, 0, 1))
+        if self.bias is not None:
+            self.bias.zero_()
+
+    def forward(self, x):
+        if is_lazy(self.weight):
+            self.materialize(x.shape[-1])
+        x = x.to(self.weight.dtype)  # parity: linen promotes float32 images to the dtype of float64 kernels
+        padding = self.padding
+        if padding == 'SAME':
+            padding = same_padding(x.shape[-3:-1], self.kernel_size, (self.strides,) * 2)
+        images = pad_images(channels_first(x), padding, 0.0)
+        return channels_last(F.conv2d(images, self.weight, self.bias, self.strides), x.shape[:-3])
+
+
+class GroupNorm(nn.Module):
+    """Normalise each image (..., H, W, C) over H, W and the channels of a group, then scale and shift."""
+
+    flax_rule = 'Norm'
+
+    def __init__(self, num_groups, eps):
+        super().__init__()
+        self.num_groups, self.eps = num_groups, eps
+        self.weight = UninitializedParameter()
+        self.bias = UninitializedParameter()
+
+    def materialize(self, features):
+        """Give the parameters their shapes, on the first call."""
+        self.weight.materialize((features,))
+        self.bias.materialize((features,))
+
+    def init_params(self, rng, path):
+        """linen's initial values: scale one, bias zero."""
+        self.weight.fill_(1.0)
+        self.bias.zero_()
+
+    def forward(self, x):
+        if is_lazy(self.weight):
+            self.materialize(x.shape[-1])
+        groups = x.reshape(*x.shape[:-1], self.num_groups, x.shape[-1] // self.num_groups)
+        mean = groups.mean(axis=(-4, -3, -1), keepdim=True)
+        # parity: variance as E[x^2] - E[x]^2 cut at zero, as Flax; F.group_norm sums squared deviations
+        var = (groups**2).mean(axis=(-4, -3, -1), keepdim=True) - mean**2
+        var = torch.maximum(var, torch.zeros_like(var))
+        scale, bias = (param.view(groups.shape[-2:]) for param in (self.weight, self.bias))
+        return ((groups - mean) * (torch.rsqrt(var + self.eps) * scale) + bias).reshape(x.shape)
+
+
+def max_pool(x, window_shape, strides, padding):
+    """The maxima of windows of (..., H, W, C): (..., H', W', C). padding is 'SAME'."""
+    padding = same_padding(x.shape[-3:-1], window_shape, strides)
+    images = pad_images(channels_first(x), padding, -math.inf)
+    return channels_last(F.max_pool2d(images, window_shape, strides), x.shape[:-3])
+
+
+def same_padding(sizes, window_shape, strides):
+    """SAME padding, ((before, after), (before, after)) for H and W: an odd pixel goes behind."""
+    # parity: torch pads both sides alike; this differs from it at stride 2 and even sizes
+    totals = (
+        max((math.ceil(size / stride) - 1) * stride + window - size, 0)
+        for size, window, stride in zip(sizes, window_shape, strides, strict=True)
+    )
+    return tuple((total // 2, total - total // 2) for total in totals)
+
+
+def pad_images(images, padding, value):
+    """(N, C, H, W) with padding ((before, after), (before, after)) of H and W."""
+    (top, bottom), (left, right) = padding
+    return F.pad(images, (left, right, top, bottom), value=value)
+
+
+def channels_first(x):
+    """linen's (..., H, W, C) as torch's (N, C, H, W)."""
+    return x.reshape(math.prod(x.shape[:-3]), *x.shape[-3:]).permute(0, 3, 1, 2)
+
+
+def channels_last(images, leading):
+    """torch's (N, C, H, W) as linen's (*leading, H, W, C)."""
+    return images.permute(0, 2, 3, 1).reshape(*leading, *images.shape[2:], images.shape[1])
 
 
 @contextlib.contextmanager

@@ -1,12 +1,13 @@
 """The networks: MLPs, alone or as an ensemble, and what the agents build from them."""
 
 import functools
+import math
 
 import torch
 import torch.nn as nn
 
 from torch_agents.distributions import DiagonalGaussian, TanhDiagonalGaussian
-from torch_agents.layers import Dense, LayerNorm, clip, gelu, sow, variance_scaling
+from torch_agents.layers import Dense, LayerNorm, clip, gelu, maximum, sow, variance_scaling
 
 
 def default_init(scale=1.0):
@@ -25,6 +26,8 @@ class MLP(nn.Module):
     hidden_dims:    the sizes of all layers, the last one included.
     activate_final: treat the last layer like the others.
     """
+
+    takes_images = False
 
     def __init__(self, hidden_dims, activate_final=False, layer_norm=False, num_ensembles=1):
         super().__init__()
@@ -62,6 +65,19 @@ def concatenate_inputs(*inputs):
     return torch.concatenate([x for x in inputs if x is not None], axis=-1)
 
 
+def normalize_latents(latents):
+    """Latents (..., L) scaled to length sqrt(L)."""
+    lengths = torch.sqrt((latents**2).sum(axis=-1, keepdims=True))
+    return latents / lengths * math.sqrt(latents.shape[-1])
+
+
+def goal_conditioned_inputs(gc_encoder, observations, goals, goal_encoded):
+    """Observations and goals (None: left out) as one vector (..., I), encoded if there is an encoder."""
+    if gc_encoder is None:
+        return concatenate_inputs(observations, goals)
+    return gc_encoder(observations, goals, goal_encoded=goal_encoded)
+
+
 class Value(nn.Module):
     """V(s) or Q(s, a): (..., O) [and (..., A)] -> (...), with E > 1 members (E, ...).
 
@@ -84,8 +100,105 @@ class Value(nn.Module):
         return v.squeeze(-1) if self.value_dim == 1 else v
 
 
-class Actor(nn.Module):
-    """A policy: (..., O) -> a distribution over (..., A).
+class GCValue(nn.Module):
+    """V(s, g) or Q(s, g, a): (..., O), goals (..., G) [and actions (..., A)] -> (...), or (E, ...).
+
+    value_dim:  the output's features; one feature is squeezed away.
+    gc_encoder: a GCEncoder of observations and goals; None joins them as they are.
+    """
+
+    def __init__(self, hidden_dims, value_dim=1, layer_norm=True, num_ensembles=1, gc_encoder=None):
+        super().__init__()
+        self.value_dim = value_dim
+        self.gc_encoder = gc_encoder
+
+        hidden_dims = (*hidden_dims, self.value_dim)
+        self.value_net = make_mlp(hidden_dims, num_ensembles, layer_norm=layer_norm)
+
+    def forward(self, observations, goals=None, actions=None, goal_encoded=False):
+        inputs = goal_conditioned_inputs(self.gc_encoder, observations, goals, goal_encoded)
+        v = self.value_net(concatenate_inputs(inputs, actions))
+        return v.squeeze(-1) if self.value_dim == 1 else v
+
+
+class GCBilinearValue(nn.Module):
+    """phi(s, a) . psi(g) / sqrt(L) of *all pairs* of states and goals: (B, B), with E > 1 members (E, B, B).
+
+    An unbatched state or goal has no axis of its own in the result; more leading axes are all kept.
+
+    value_exp:      the value is exp of the product.
+    state_encoder, goal_encoder: applied to the observations and to the goals first.
+    """
+
+    def __init__(
+        self,
+        hidden_dims,
+        latent_dim,
+        layer_norm=True,
+        num_ensembles=1,
+        value_exp=False,
+        state_encoder=None,
+        goal_encoder=None,
+    ):
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.num_ensembles = num_ensembles
+        self.value_exp = value_exp
+        self.state_encoder = state_encoder
+        self.goal_encoder = goal_encoder
+
+        hidden_dims = (*hidden_dims, self.latent_dim)
+        self.phi = make_mlp(hidden_dims, self.num_ensembles, layer_norm=layer_norm)
+        self.psi = make_mlp(hidden_dims, self.num_ensembles, layer_norm=layer_norm)
+
+    def forward(self, observations, goals, actions=None, info=False):
+        """The value; with info=True (value, phi (..., L), psi (..., L)), before exp and division."""
+        if self.state_encoder is not None:
+            observations = self.state_encoder(observations)
+        if self.goal_encoder is not None:
+            goals = self.goal_encoder(goals)
+        phi = self.phi(concatenate_inputs(observations, actions))
+        psi = self.psi(goals)
+
+        if self.num_ensembles == 1:
+            v = torch.tensordot(phi, psi, ([-1], [-1]))
+        else:
+            v = torch.stack([torch.tensordot(*member, ([-1], [-1])) for member in zip(phi, psi, strict=True)])
+        v = v / math.sqrt(self.latent_dim)
+        v = torch.exp(v) if self.value_exp else v
+        return (v, phi, psi) if info else v
+
+
+class GCMetricValue(nn.Module):
+    """-||phi(s) - phi(g)||: (..., O), (..., O) -> (...), with E > 1 members (E, ...).
+
+    encoder: applied to the observations and to the goals first.
+    """
+
+    def __init__(self, hidden_dims, latent_dim, layer_norm=True, num_ensembles=1, encoder=None):
+        super().__init__()
+        self.encoder = encoder
+
+        hidden_dims = (*hidden_dims, latent_dim)
+        self.phi = make_mlp(hidden_dims, num_ensembles, layer_norm=layer_norm)
+
+    def features(self, observations):
+        """phi of (..., O): (..., L), or (E, ..., L)."""
+        if self.encoder is not None:
+            observations = self.encoder(observations)
+        return self.phi(observations)
+
+    def forward(self, observations, goals, is_phi=False, info=False):
+        """The value; is_phi=True takes features for observations; info=True adds both features."""
+        phi_s = observations if is_phi else self.features(observations)
+        phi_g = goals if is_phi else self.features(goals)
+        squared_distance = ((phi_s - phi_g) ** 2).sum(axis=-1)
+        v = -torch.sqrt(maximum(squared_distance, 1e-12))
+        return (v, phi_s, phi_g) if info else v
+
+
+class Policy(nn.Module):
+    """What Actor and GCActor share: from their inputs (..., I) to a distribution over actions (..., A).
 
     tanh_squash:         see the distribution through tanh.
     state_dependent_std: log sigma from a layer of its own; else 0 (const_std), else a parameter per action.
@@ -103,7 +216,6 @@ class Actor(nn.Module):
         state_dependent_std=False,
         const_std=True,
         final_fc_init_scale=1e-2,
-        encoder=None,
     ):
         super().__init__()
         self.log_std_min = log_std_min
@@ -111,7 +223,6 @@ class Actor(nn.Module):
         self.tanh_squash = tanh_squash
         self.state_dependent_std = state_dependent_std
         self.const_std = const_std
-        self.encoder = encoder
 
         self.actor_net = make_mlp(hidden_dims, activate_final=True, layer_norm=layer_norm)
         self.mean_net = Dense(action_dim, kernel_init=default_init(final_fc_init_scale))
@@ -120,10 +231,9 @@ class Actor(nn.Module):
         elif not self.const_std:
             self.log_stds = nn.Parameter(torch.zeros(action_dim))
 
-    def forward(self, observations, temperature=1.0):
-        if self.encoder is not None:
-            observations = self.encoder(observations)
-        outputs = self.actor_net(observations)
+    def distribution(self, inputs, temperature):
+        """The distribution, its standard deviation scaled by temperature."""
+        outputs = self.actor_net(inputs)
         means = self.mean_net(outputs)
         if self.state_dependent_std:
             log_stds = self.log_std_net(outputs)
@@ -134,6 +244,34 @@ class Actor(nn.Module):
         log_stds = clip(log_stds, self.log_std_min, self.log_std_max)
         distribution = TanhDiagonalGaussian if self.tanh_squash else DiagonalGaussian
         return distribution(means, torch.exp(log_stds) * temperature)
+
+
+class Actor(Policy):
+    """A policy: (..., O) -> a distribution over (..., A). encoder: applied to the observations first."""
+
+    def __init__(self, *args, encoder=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.encoder = encoder
+
+    def forward(self, observations, temperature=1.0):
+        if self.encoder is not None:
+            observations = self.encoder(observations)
+        return self.distribution(observations, temperature)
+
+
+class GCActor(Policy):
+    """A policy given goals: (..., O) [and (..., G)] -> a distribution over (..., A).
+
+    gc_encoder: a GCEncoder of observations and goals; None joins them as they are.
+    """
+
+    def __init__(self, *args, gc_encoder=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.gc_encoder = gc_encoder
+
+    def forward(self, observations, goals=None, goal_encoded=False, temperature=1.0):
+        inputs = goal_conditioned_inputs(self.gc_encoder, observations, goals, goal_encoded)
+        return self.distribution(inputs, temperature)
 
 
 class VectorField(nn.Module):

@@ -132,6 +132,23 @@ def normal(key, shape=(), dtype=None):
     return _fill(key, shape, dtype, values)
 
 
+def truncated_normal(key, lower, upper, shape=(), dtype=None):
+    """Standard normal floats in (lower, upper), shape `shape`: erf_inv of a uniform draw, as in jax.
+
+    lower, upper: numbers.
+    dtype: float64 or float32; None is the default dtype.
+    Raises TypeError for what is not a key, ValueError for another dtype.
+    """
+    _check_key(key, 'truncated_normal')
+    dtype = torch.get_default_dtype() if dtype is None else dtype
+    _check_dtype(dtype, (torch.float64, torch.float32), 'truncated_normal')
+    bounds = torch.tensor([lower, upper], dtype=dtype)
+    sqrt2 = torch.tensor(math.sqrt(2), dtype=dtype).item()
+    u = uniform(key, shape, dtype, *(math.erf(bound) for bound in (bounds / sqrt2).tolist()))
+    inside = torch.nextafter(bounds, bounds.flip(0))
+    return _erf_inv(u).mul_(sqrt2).clamp_(*inside.tolist())
+
+
 def permutation(key, x, axis=0, independent=False):
     """x shuffled along `axis`, with the shape and dtype of x; an int x stands for arange(x), of int64.
 

@@ -64,6 +64,18 @@ class TrainState(nn.Module):
             param.copy_(value)
         return self
 
+    def set_param(self, name, value):
+        """Set the parameter of network `name`, a Param. Its shape may change; its moments are then broadcast.
+
+        optax would broadcast them itself, in the next update.
+        """
+        param = getattr(self, f'modules_{name}').value
+        param.data, param.grad = value, None
+        state = self.tx.state.get(param, {})
+        for moment in state.keys() - {'step'}:
+            state[moment] = torch.broadcast_to(state[moment], value.shape).clone()
+        return self
+
     def apply_loss_fn(self, loss_fn, targets=None, tau=None):
         """One Adam step of the whole tree on loss_fn(params) -> (loss, info), then the target updates.
 
@@ -105,6 +117,8 @@ class TrainState(nn.Module):
 
 def example(x):
     """An example input as the new networks take it: on the CPU, floating values as float32."""
+    if x is None or isinstance(x, bool):
+        return x
     x = torch.as_tensor(x, device='cpu')
     return x.float() if x.is_floating_point() else x
 

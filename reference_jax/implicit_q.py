@@ -1,0 +1,67 @@
+"""The losses of implicit Q-learning, for every agent that ends in it."""
+
+import jax.numpy as jnp
+
+from reference_jax.agent import Agent, expectile_loss
+
+
+def as_goals(latents):
+    """The arguments with which a network takes latents (B, L) as encoded goals; none without latents."""
+    return {} if latents is None else {'goals': latents, 'goal_encoded': True}
+
+
+class ImplicitQAgent(Agent):
+    """Losses of the networks <prefix>value, <prefix>critic, target_<prefix>critic and <prefix>actor.
+
+    With latents (B, L) every network is conditioned on them.
+    """
+
+    def value_loss(self, batch, grad_params, latents=None, prefix=''):
+        """Expectile regression of V(s) towards the target critic."""
+        goals = as_goals(latents)
+        q1, q2 = self.network.select(f'target_{prefix}critic')(
+            batch['observations'], actions=batch['actions'], **goals
+        )
+        q = jnp.minimum(q1, q2)
+        v = self.network.select(f'{prefix}value')(batch['observations'], **goals, params=grad_params)
+        value_loss = expectile_loss(q - v, q - v, self.config['expectile']).mean()
+
+        return value_loss, {
+            'value_loss': value_loss,
+            'v_mean': v.mean(),
+            'v_max': v.max(),
+            'v_min': v.min(),
+        }
+
+    def critic_loss(self, batch, grad_params, latents=None, prefix=''):
+        """Regression of both critics towards r + discount * V(s')."""
+        goals = as_goals(latents)
+        next_v = self.network.select(f'{prefix}value')(batch['next_observations'], **goals)
+        q = batch['rewards'] + self.config['discount'] * batch['masks'] * next_v
+        q1, q2 = self.network.select(f'{prefix}critic')(
+            batch['observations'], actions=batch['actions'], **goals, params=grad_params
+        )
+        critic_loss = ((q1 - q) ** 2 + (q2 - q) ** 2).mean()
+
+        return critic_loss, {
+            'critic_loss': critic_loss,
+            'q_mean': q.mean(),
+            'q_max': q.max(),
+            'q_min': q.min(),
+        }
+
+    def awr_loss(self, batch, grad_params, alpha, latents=None, prefix=''):
+        """Advantage-weighted regression: cloning, weighted by exp(alpha * advantage), at most 100."""
+        goals = as_goals(latents)
+        v = self.network.select(f'{prefix}value')(batch['observations'], **goals)
+        q1, q2 = self.network.select(f'{prefix}critic')(
+            batch['observations'], actions=batch['actions'], **goals
+        )
+        adv = jnp.minimum(q1, q2) - v
+        weight = jnp.exp(adv * alpha).clip(max=100.0)
+
+        dist = self.network.select(f'{prefix}actor')(batch['observations'], **goals, params=grad_params)
+        log_prob, bc_info = self.behavioral_cloning(dist, batch['actions'])
+        actor_loss = -(weight * log_prob).mean()
+
+        return actor_loss, {'actor_loss': actor_loss, 'adv': adv.mean(), **bc_info}
