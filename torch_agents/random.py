@@ -146,7 +146,7 @@ def truncated_normal(key, lower, upper, shape=(), dtype=None):
     sqrt2 = torch.tensor(math.sqrt(2), dtype=dtype).item()
     u = uniform(key, shape, dtype, *(math.erf(bound) for bound in (bounds / sqrt2).tolist()))
     inside = torch.nextafter(bounds, bounds.flip(0))
-    return _erf_inv(u).mul_(sqrt2).clamp_(*inside.tolist())
+    return erf_inv(u).mul_(sqrt2).clamp_(*inside.tolist())
 
 
 def permutation(key, x, axis=0, independent=False):
