@@ -155,9 +155,11 @@ def _stored(pair: Pair, case: Case) -> Arrays:
         return _from_file(case.source)
     import fixtures
 
-    defaults = {**pair.get_config('reference'), **pair.sizes, **case.config}
+    sizes = {**DEFAULT_SIZES, **case.sizes}
+    from_sizes = {key: sizes[letter] for key, letter in pair.sizes_from.items()}
+    settings = {**pair.get_config('reference'), **pair.sizes, **from_sizes, **case.config}
     transitions = fixtures.load_transitions(case.source)
-    return fixtures.make_batch(transitions, list(pair.batch), case.sizes.get('B', 32), case.seed, defaults)
+    return fixtures.make_batch(transitions, list(pair.batch), sizes['B'], case.seed, settings)
 
 
 def _from_file(path: str) -> Arrays:

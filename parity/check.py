@@ -32,7 +32,7 @@ def check(
     cases:    what to run both on; stages: names from STAGES, all by default; dtypes: 'float64', 'float32'.
     device:   the torch device of the port.
     progress: called with a line of text before each stage.
-    Raises ParityError for bad arguments or a bad batch; what a side raises becomes the outcome 'error'.
+    Raises ParityError for bad arguments or a bad batch, FixtureError for a recording; what a side raises becomes the outcome 'error'.
     """
     started = time.perf_counter()
     target = pair if isinstance(pair, str) else pair.name
@@ -68,6 +68,7 @@ def _check_case(
     pair: Pair, target: str, case: Case, stages: list[str], dtypes: list[str], device: str, tell: Progress
 ) -> CaseResult:
     runs = Runs(pair, case, device)
+    _ = runs.config  # a bad batch or configuration is refused before anything runs
     results = []
     for stage in stages:
         for dtype in dtypes if stage != 'config' else dtypes[:1]:

@@ -36,6 +36,7 @@ IQL = Pair(
         'actor_layer_norm': (False, True),
         'value_layer_norm': (True, False),
         'expectile': (0.9, 0.5),
+        'value_hidden_dims': ((12, 10), (7,)),
     },
 )
 
@@ -72,5 +73,6 @@ INFOM = Pair(
         'normalize_q_loss': (False, True),
         'value_layer_norm': (False, True),
         'intention_encoder_layer_norm': (True, False),
+        'intention_encoder_hidden_dims': ((12, 10), (7,)),
     },
 )

@@ -10,6 +10,7 @@ import pytest
 import safetensors.numpy
 from typer.testing import CliRunner
 
+from fixtures import FixtureError
 from parity.batches import generate
 from parity.cases import DEFAULT_SIZES
 from parity.cli import app
@@ -91,6 +92,12 @@ def test_bad_input_has_a_five_part_message(words: list[str], first: str) -> None
     assert lines[0] == first
     assert [line.split(':')[0] for line in lines[2:]] == ['  error', '  at', '  next']
     assert len(lines) == 5
+
+
+def test_an_unknown_recording() -> None:
+    result = CliRunner().invoke(app, ['check', 'iql', '--source', 'hopper'])
+    assert isinstance(result.exception, FixtureError)
+    assert str(result.exception).splitlines()[0] == 'unknown transitions: hopper'
 
 
 def test_bad_input_exits_with_2_and_a_mismatch_with_1() -> None:

@@ -1,0 +1,57 @@
+"""Where JAX and torch define a gradient differently, at ties and bounds, the ports' functions follow JAX."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from torch_agents.agent import expectile_loss
+from torch_agents.layers import clip, gelu, softplus
+
+POINTS = np.array([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0])
+TIED = np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 0.0]])
+
+SAME = {
+    'clip at its bounds': (lambda x: jnp.clip(x, -1, 1), lambda x: clip(x, -1, 1), POINTS),
+    'minimum of equals': (lambda x: jnp.minimum(x[0], x[1]), lambda x: torch.minimum(x[0], x[1]), TIED),
+    'smallest member of equals': (lambda x: x.min(axis=0), lambda x: x.amin(axis=0), TIED),
+    'largest of equals': (lambda x: x.max(axis=0), lambda x: x.amax(axis=0), TIED),
+    'expectile at 0': (
+        lambda x: jnp.where(x >= 0, 0.9 * x**2, 0.1 * x**2),
+        lambda x: expectile_loss(x, x, 0.9),
+        POINTS,
+    ),
+    'gelu': (jax.nn.gelu, gelu, POINTS),
+    'softplus beyond 20': (jax.nn.softplus, softplus, 30 * POINTS),
+}
+DIFFERENT = {
+    'torch.clip': (SAME['clip at its bounds'][0], lambda x: torch.clip(x, -1, 1), POINTS),
+    'min(dim).values': (SAME['smallest member of equals'][0], lambda x: x.min(dim=0).values, TIED),
+    'abs': (jnp.abs, torch.abs, POINTS),
+    'F.gelu': (jax.nn.gelu, torch.nn.functional.gelu, POINTS),
+    'F.softplus': (jax.nn.softplus, torch.nn.functional.softplus, 30 * POINTS),
+}
+
+
+def largest_difference(reference: Callable, port: Callable, x: np.ndarray) -> float:
+    """Of values and gradients, in float64."""
+    with jax.enable_x64(True):
+        value, gradient = reference(jnp.asarray(x)), jax.grad(lambda x: reference(x).sum())(jnp.asarray(x))
+    tensor = torch.tensor(x, requires_grad=True)
+    found = port(tensor)
+    found.sum().backward()
+    pairs = ((value, found.detach()), (gradient, tensor.grad))
+    return max(np.abs(np.asarray(a) - b.numpy()).max() for a, b in pairs)
+
+
+@pytest.mark.parametrize('name', SAME)
+def test_as_in_jax(name: str) -> None:
+    assert largest_difference(*SAME[name]) <= 1e-14
+
+
+@pytest.mark.parametrize('name', DIFFERENT)
+def test_torchs_own_function_differs(name: str) -> None:
+    assert largest_difference(*DIFFERENT[name]) > 1e-14
