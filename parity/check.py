@@ -32,7 +32,8 @@ def check(
     cases:    what to run both on; stages: names from STAGES, all by default; dtypes: 'float64', 'float32'.
     device:   the torch device of the port.
     progress: called with a line of text before each stage.
-    Raises ParityError for bad arguments or a bad batch, FixtureError for a recording; what a side raises becomes the outcome 'error'.
+    Raises ParityError for bad arguments or a bad batch, FixtureError for a bad recording. What a side raises
+    becomes the outcome 'error'.
     """
     started = time.perf_counter()
     target = pair if isinstance(pair, str) else pair.name

@@ -97,7 +97,7 @@ def test_bad_input_has_a_five_part_message(words: list[str], first: str) -> None
 def test_an_unknown_recording() -> None:
     result = CliRunner().invoke(app, ['check', 'iql', '--source', 'hopper'])
     assert isinstance(result.exception, FixtureError)
-    assert str(result.exception).splitlines()[0] == 'unknown transitions: hopper'
+    assert str(result.exception).splitlines()[0] == 'unknown fixture: hopper'
 
 
 def test_bad_input_exits_with_2_and_a_mismatch_with_1() -> None:
