@@ -21,7 +21,7 @@ from parity.trees import Arrays, short_dtype
 #   constant   all rewards equal, all masks zero
 #   duplicates every row the same
 #   tied       the members of every ensemble equal, so that each minimum over them is a tie
-#   zero       all parameters zero: every value 0, every advantage exactly 0, every member tied
+#   zero       all kernels 0, all biases 0.5: every value equal, every advantage exactly 0, all members tied
 Style = Literal['plain', 'tiny', 'huge', 'bounds', 'constant', 'duplicates', 'tied', 'zero']
 STYLES: tuple[Style, ...] = get_args(Style)
 

@@ -123,7 +123,8 @@ def perturbed(state: State, pair: Pair, case: Case) -> State:
     if case.values == 'tied':
         params = {path: _tied(leaf) if _is_ensemble(path, pair) else leaf for path, leaf in params.items()}
     if case.values == 'zero':
-        params = {path: np.zeros_like(leaf) for path, leaf in params.items()}
+        # not 0 throughout: losses that divide by the mean |q| would be 0 / 0
+        params = {path: np.full_like(leaf, path.endswith('bias') / 2) for path, leaf in params.items()}
     return dataclasses.replace(state, params=params)
 
 
