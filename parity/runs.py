@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from parity import cases as case_module
+from parity import trees
 from parity.backends import JaxSide, TorchSide
 from parity.cases import Case, Inputs
 from parity.comparison import Leaf, compare
 from parity.pair import Pair
 from parity.sides import Mode, State
 from parity.stages import Runner, config_leaves
-from parity.tolerances import EXACT, Tolerance, adam_slack, noise_of, tolerance
+from parity.tolerances import EXACT, Tolerance, adam_slack, largest, noise_of, square_slack, tolerance
 from parity.trees import Arrays
 
 # Noise is measured with the parameters as they are and with each leaf scaled a little, because one sample can
@@ -135,9 +136,10 @@ class Runs:
         }
 
     def _tolerances(self, stage: str, dtype: str, truth: Arrays) -> dict[str, Tolerance]:
-        noise = self._noise(stage, dtype)
+        noise, whole = self._noise(stage, dtype), _largest_gradients(stage, truth)
         found = {
-            path: tolerance(leaf, noise[path], dtype, self.inputs.reduction) for path, leaf in truth.items()
+            path: tolerance(leaf, noise[path], dtype, self.inputs.reduction, whole.get(path, 0.0))
+            for path, leaf in truth.items()
         }
         if stage in ('update', 'rollout'):
             found = self._widen_by_adam(found, truth, accumulate=stage == 'rollout')
@@ -146,24 +148,22 @@ class Runs:
     def _widen_by_adam(
         self, found: dict[str, Tolerance], truth: Arrays, *, accumulate: bool
     ) -> dict[str, Tolerance]:
-        """Judge a parameter whose gradient is rounding by its gradient instead of by Adam's step."""
+        """Judge Adam's second moment and step by the gradient, which may be rounding and nothing else."""
         total: dict[str, np.ndarray] = {}
         widened = dict(found)
         for step in dict.fromkeys(path.split('/')[0] for path in truth):
-            moments = {
-                path[len(step) + 1 :]: leaf for path, leaf in truth.items() if path.startswith(f'{step}/')
-            }
-            for path in (path.removeprefix('params/') for path in moments if path.startswith('params/')):
-                slack = self._adam_slack(moments, path, float(np.max(found[f'{step}/opt_mu/{path}'].allowed)))
+            moments = trees.subtree(truth, step)
+            for path in trees.subtree(moments, 'params'):
+                count = int(moments[f'opt_count/{path}'])
+                if not count:
+                    continue
+                allowed = float(np.max(found[f'{step}/opt_mu/{path}'].allowed))
+                slack = adam_slack(moments[f'opt_nu/{path}'], count, allowed, self.inputs.config['lr'])
                 total[path] = slack + (total.get(path, 0.0) if accumulate else 0.0)
-                name = f'{step}/params/{path}'
-                widened[name] = found[name].widened(total[path], 'Adam step of the gradient tolerance')
+                _widen(widened, f'{step}/params/{path}', total[path], 'Adam step')
+                squares = square_slack(moments[f'opt_nu/{path}'], count, allowed)
+                _widen(widened, f'{step}/opt_nu/{path}', squares, 'square')
         return widened
-
-    def _adam_slack(self, moments: Arrays, path: str, allowed_mu: float) -> np.ndarray:
-        if not moments[f'opt_count/{path}']:
-            return np.zeros_like(moments[f'params/{path}'])
-        return adam_slack(moments, path, allowed_mu, self.inputs.config['lr'])
 
     def _reference(self, mode: Mode, inputs: Inputs, leader: Runner | None = None) -> Runner:
         return Runner(self.created.like(mode), self.pair, inputs, leader)
@@ -175,6 +175,24 @@ class Runs:
         side = TorchSide(self.pair.load('port'), mode, self.pair.draws, self.device)
         side.create(self.case.seed, self.batch, self.config)
         return Runner(side, self.pair, self.inputs, leader)
+
+
+def _largest_gradients(stage: str, truth: Arrays) -> dict[str, float]:
+    """For each gradient, or first moment of Adam, the largest in all leaves of the same loss or step."""
+    if stage == 'grads':
+        vectors = {path: path.split('/')[0] for path in truth}
+    elif stage in ('update', 'rollout'):
+        vectors = {path: path.split('/')[0] for path in truth if path.split('/')[1] == 'opt_mu'}
+    else:
+        vectors = {}
+    sizes: dict[str, float] = {}
+    for path, vector in vectors.items():
+        sizes[vector] = max(sizes.get(vector, 0.0), largest(truth[path]))
+    return {path: sizes[vector] for path, vector in vectors.items()}
+
+
+def _widen(tolerances: dict[str, Tolerance], path: str, extra: np.ndarray, what: str) -> None:
+    tolerances[path] = tolerances[path].widened(extra, f'{what} of the gradient tolerance')
 
 
 def _scaling(sample: int) -> Callable[[State], State]:

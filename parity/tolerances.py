@@ -11,15 +11,15 @@ much.
 
 To both comes a rounding floor of FLOOR machine epsilons times the square root of the longest reduction
 (N. Higham and T. Mary 2019, "A new approach to probabilistic rounding error analysis"), relative to the
-leaf's largest value, because samples of the noise can be small by luck. A leaf that is exactly zero has no
-floor: it must stay zero.
+leaf's largest value, because samples of the noise can be small by luck. The gradients of one loss are one
+vector, and the floor of each is relative to the largest of all leaves: what is left of a gradient that
+cancels is the rounding of the terms that cancelled. A leaf that is exactly zero has no floor: it must stay
+zero.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-
-from parity.trees import Arrays
 
 SAFETY = 8.0
 FLOOR = 8.0
@@ -60,21 +60,37 @@ def largest(array: np.ndarray) -> float:
     return float(np.abs(array[np.isfinite(array)]).max(initial=0.0))
 
 
-def tolerance(reference: np.ndarray, noise: float, dtype: str, reduction: int) -> Tolerance:
+def tolerance(
+    reference: np.ndarray, noise: float, dtype: str, reduction: int, whole: float = 0.0
+) -> Tolerance:
     """The tolerance of one leaf.
 
-    reference: the leaf's value; noise: the reference's own error in it; reduction: the longest sum in it.
+    reference: the leaf's value; noise: the reference's own error in it; reduction: the longest sum in it;
+    whole: the largest magnitude in the vector that the leaf is a part of, for gradients.
     """
     if reference.dtype.kind != 'f':
         return EXACT
     eps = float(np.finfo(dtype).eps)
-    size = largest(reference)
+    own = largest(reference)
+    size = max(own, whole) if own else 0.0
     floor = FLOOR * eps * float(np.sqrt(reduction)) * size
     why = f'{SAFETY:g} x noise {noise:.2e} + {FLOOR:g} eps sqrt({reduction}) x largest {size:.2e}'
     return Tolerance(SAFETY * noise + floor, why)
 
 
-def adam_slack(moments: Arrays, path: str, allowed_mu: float, learning_rate: float) -> np.ndarray:
+def square_slack(second: np.ndarray, count: int, allowed_mu: float) -> np.ndarray:
+    """How far a gradient tolerance may move Adam's second moment, an array like the leaf.
+
+    The moment averages g**2: gradients known to within d move it by at most 2 sqrt(v w) d + w d**2 (Cauchy-
+    Schwarz), w being the sum of the average's weights after `count` steps.
+    """
+    beta1, beta2 = ADAM_BETAS
+    gradient_error, weight = allowed_mu / (1 - beta1), 1 - beta2**count
+    slack: np.ndarray = 2 * np.sqrt(second * weight) * gradient_error + weight * gradient_error**2
+    return slack
+
+
+def adam_slack(second: np.ndarray, count: int, allowed_mu: float, learning_rate: float) -> np.ndarray:
     """How far rounding in the gradient may move each parameter in one step of Adam, an array like the leaf.
 
     A step is lr * m / (sqrt(v) + eps): a gradient known to within g moves it by lr * g / (sqrt(v) + eps), so
@@ -82,12 +98,9 @@ def adam_slack(moments: Arrays, path: str, allowed_mu: float, learning_rate: flo
     entry is judged by its gradient, that is by the moments, and not by the step.
     """
     beta1, beta2 = ADAM_BETAS
-    count = int(moments[f'opt_count/{path}'])
-    second = moments[f'opt_nu/{path}'].astype(np.float64) / (1 - beta2**count)
-    gradient_error = allowed_mu / (1 - beta1)
-    slack: np.ndarray = (
-        2 * learning_rate * np.minimum(gradient_error / (np.sqrt(second) + ADAM_EPS), _longest_step(count))
-    )
+    unbiased = second.astype(np.float64) / (1 - beta2**count)
+    error = allowed_mu / (1 - beta1) / (np.sqrt(unbiased) + ADAM_EPS)
+    slack: np.ndarray = 2 * learning_rate * np.minimum(error, _longest_step(count))
     return slack
 
 

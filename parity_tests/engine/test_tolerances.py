@@ -68,6 +68,12 @@ def test_the_floor_is_far_below_a_real_difference() -> None:
     assert tolerance(np.ones(8), 1e-6, 'float32', 512).allowed < 6e-5
 
 
+def test_the_floor_of_a_gradient_is_relative_to_the_whole() -> None:
+    small = np.array([1e-9, 0.0])
+    assert tolerance(small, 0.0, 'float32', 1, whole=2.0).allowed == FLOOR * np.finfo('float32').eps * 2
+    assert tolerance(np.zeros(2), 0.0, 'float32', 1, whole=2.0).allowed == 0
+
+
 def test_noise_counts_times_safety() -> None:
     value = np.array([1.0])
     without, with_noise = (tolerance(value, noise, 'float32', 4).allowed for noise in (0.0, 1e-3))
@@ -135,19 +141,25 @@ def adam(gradients: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
     state = transform().init(gradients[0])
     for gradient in gradients:
         step, state = transform().update(gradient, state)
-    moments = {'opt_count/a': state.count, 'opt_mu/a': state.mu, 'opt_nu/a': state.nu}
-    return {path: np.asarray(leaf) for path, leaf in moments.items()}, np.asarray(step)
+    moments = {'count': state.count, 'mu': state.mu, 'nu': state.nu}
+    return {name: np.asarray(leaf) for name, leaf in moments.items()}, np.asarray(step)
 
 
 def excess(gradients: np.ndarray, error: np.ndarray) -> float:
-    """The largest change of Adam's last step by that error of its gradient, relative to the slack."""
+    """The largest change of Adam's last step, and of its second moment, by that error of its last gradient.
+
+    Relative to the slack of each.
+    """
     moments, step = adam(gradients)
     changed, moved = adam(np.concatenate([gradients[:-1], gradients[-1:] + error]))
-    allowed = float(np.abs(changed['opt_mu/a'] - moments['opt_mu/a']).max())
-    slack = tolerances.adam_slack(moments, 'a', allowed, 1.0)
-    assert slack.shape == step.shape
-    # 1e-9: where the cap holds with equality, the steps themselves are rounded
-    return float(np.max(np.abs(moved - step) / (slack + 1e-9)))
+    allowed, count = float(np.abs(changed['mu'] - moments['mu']).max()), int(moments['count'])
+    slack = tolerances.adam_slack(moments['nu'], count, allowed, 1.0)
+    squares = tolerances.square_slack(moments['nu'], count, allowed)
+    assert slack.shape == squares.shape == step.shape
+    # 1e-9: where the cap holds with equality, the steps themselves are rounded; so are the squares
+    steps = np.abs(moved - step) / (slack + 1e-9)
+    rounding = 1e-12 * (moments['nu'] + changed['nu']) + 1e-300
+    return float(np.max([steps, np.abs(changed['nu'] - moments['nu']) / (squares + rounding)]))
 
 
 MAGNITUDES = st.floats(-12, 2).map(lambda power: 10.0**power)
@@ -190,9 +202,17 @@ def test_the_slack_holds_after_many_steps(count: int) -> None:
     assert excess(np.zeros((count, 4)), np.ones(4)) <= 1
 
 
+@pytest.mark.usefixtures('float64')
+def test_twin_a_smaller_slack_of_the_squares_is_exceeded(monkeypatch: pytest.MonkeyPatch) -> None:
+    first_step = np.array([[1e-3]]), np.array([1e-6])
+    assert excess(*first_step) <= 1
+    real = tolerances.square_slack
+    monkeypatch.setattr(tolerances, 'square_slack', lambda *args: 0.01 * real(*args))
+    assert excess(*first_step) > 1
+
+
 def slack(second: float, allowed_mu: float, count: int = 1, learning_rate: float = 1e-3) -> float:
-    moments = {'opt_count/a': np.array(count), 'opt_nu/a': np.array([second], np.float32)}
-    return float(tolerances.adam_slack(moments, 'a', allowed_mu, learning_rate)[0])
+    return float(tolerances.adam_slack(np.array([second], np.float32), count, allowed_mu, learning_rate)[0])
 
 
 def test_no_error_no_slack() -> None:
