@@ -17,7 +17,7 @@ from parity.sides import State
 from parity.trees import Arrays
 
 # What a dimension letter is when nobody says otherwise.
-DEFAULT_SIZES = {'B': 5, 'O': 4, 'A': 2, 'L': 3}
+DEFAULT_SIZES = {'B': 5, 'O': 4, 'A': 2, 'L': 3, 'M': 3, 'F': 10, 'H': 8, 'W': 8, 'C': 3}
 TEMPERATURES = (0.0, 0.7, 1.0)
 
 

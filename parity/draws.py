@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 KINDS = ('normal', 'uniform', 'bits', 'permutation')
@@ -11,18 +11,36 @@ FLOATING = ('normal', 'uniform')
 
 
 @contextlib.contextmanager
-def logged_draws(module: Any, dtype: str | None = None) -> Iterator[list[Any]]:
+def logged_draws(module: Any) -> Iterator[list[Any]]:
     """Log the draws made through `module.<kind>` as (kind, key, result); without a module there are none.
 
-    With dtype, draw in it and widen: jax draws other numbers in float64 than in float32 from the same key.
+    A draw that another one makes is a part of it: jax's permutation draws bits, and only some modules
+    name them.
     """
     log: list[Any] = []
-    originals = {kind: getattr(module, kind) for kind in KINDS if hasattr(module, kind)}
+    with _replaced(module, KINDS, lambda kind, draw: _logging(kind, draw, log)):
+        yield log
+
+
+def chosen_draws(
+    module: Any, dtype: str, choose: Callable[[Any, Any], Any]
+) -> contextlib.AbstractContextManager[None]:
+    """Draw floats in `dtype` as well: choose(that, widened to what was asked for; what was asked for).
+
+    jax draws other numbers in float64 than in float32 from the same key.
+    """
+    return _replaced(module, FLOATING, lambda _, draw: _both(draw, dtype, choose))
+
+
+@contextlib.contextmanager
+def _replaced(
+    module: Any, kinds: Iterable[str], replacement: Callable[[str, Callable[..., Any]], Callable[..., Any]]
+) -> Iterator[None]:
+    originals = {kind: getattr(module, kind) for kind in kinds if hasattr(module, kind)}
     try:
         for kind, original in originals.items():
-            draw = original if dtype is None or kind not in FLOATING else _widened(original, dtype)
-            setattr(module, kind, _logging(kind, draw, log))
-        yield log
+            setattr(module, kind, replacement(kind, original))
+        yield
     finally:
         for kind, original in originals.items():
             setattr(module, kind, original)
@@ -38,16 +56,18 @@ def draw_leaves(log: list[Any]) -> dict[str, Any]:
 def _logging(kind: str, draw: Callable[..., Any], log: list[Any]) -> Callable[..., Any]:
     @functools.wraps(draw)
     def logged(key: Any, *args: Any, **kwargs: Any) -> Any:
+        before = len(log)
         result = draw(key, *args, **kwargs)
-        log.append((kind, key, result))
+        log[before:] = [(kind, key, result)]
         return result
 
     return logged
 
 
-def _widened(draw: Callable[..., Any], dtype: str) -> Callable[..., Any]:
-    def widened(key: Any, *args: Any, **kwargs: Any) -> Any:
+def _both(draw: Callable[..., Any], dtype: str, choose: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    def drawn(key: Any, *args: Any, **kwargs: Any) -> Any:
+        asked = draw(key, *args, **kwargs)
         arguments = inspect.signature(draw).bind(key, *args, **kwargs).arguments
-        return draw(**{**arguments, 'dtype': dtype}).astype('float64')
+        return choose(draw(**{**arguments, 'dtype': dtype}).astype(asked.dtype), asked)
 
-    return widened
+    return drawn

@@ -1,7 +1,8 @@
 """A pair: which JAX agent is the reference, which torch agent ports it, and what both are called with."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any
@@ -16,13 +17,16 @@ class Pair:
     """A reference and its port, as `'module:attr'`, imported on first use, or as the classes themselves.
 
     batch:      {key: dimension letters}, `{'observations': 'B O', 'rewards': 'B'}`: what a batch holds.
-    forward:    {network: names of its inputs}, `{'critic': 'observations actions'}`, from batch or extra.
+    forward:    {network: names of its inputs}, `{'critic': 'observations actions'}`, from batch or extra; the
+                words None, True and False stand for themselves.
     extra:      like batch: further inputs of the networks, drawn for the forward stage only.
     ensembles:  networks with stacked members, whose members a case can make equal.
     switches:   {config key: values}, what generated cases choose from.
     sizes:      config overrides that make the agent small enough to check in seconds.
     sizes_from: {config key: dimension letter}, for configuration values that are sizes of the batch.
     draws:      the module through which the port draws random numbers, 'torch_agents.random'.
+    creating:   called with 'reference' or 'port', a context manager in which that side's agent is created.
+    reshaped:   parameters whose shape an update changes, by their paths.
     """
 
     name: str
@@ -36,6 +40,8 @@ class Pair:
     sizes: Mapping[str, Any] = field(default_factory=dict)
     sizes_from: Mapping[str, str] = field(default_factory=dict)
     draws: str | None = None
+    creating: Callable[[str], AbstractContextManager[Any]] = nullcontext
+    reshaped: tuple[str, ...] = ()
 
     def load(self, side: str) -> type:
         """The agent class of `'reference'` or `'port'`."""

@@ -44,7 +44,8 @@ class Runs:
     def created(self) -> JaxSide:
         """The reference as its `create` makes it."""
         side = JaxSide(self.pair.load('reference'), 'float32')
-        side.create(self.case.seed, self.batch, self.config)
+        with self.pair.creating('reference'):
+            side.create(self.case.seed, self.batch, self.config)
         return side
 
     @functools.cached_property
@@ -172,8 +173,10 @@ class Runs:
         return self._reference('wide', rounded.inputs, leader=rounded)
 
     def _port(self, mode: Mode, leader: Runner) -> Runner:
-        side = TorchSide(self.pair.load('port'), mode, self.pair.draws, self.device)
-        side.create(self.case.seed, self.batch, self.config)
+        pair = self.pair
+        side = TorchSide(pair.load('port'), mode, pair.draws, self.device, pair.reshaped)
+        with pair.creating('port'):
+            side.create(self.case.seed, self.batch, self.config)
         return Runner(side, self.pair, self.inputs, leader)
 
 

@@ -25,6 +25,11 @@ class State:
     opt_count: Arrays
     key: np.ndarray
 
+    @property
+    def count(self) -> np.ndarray:
+        """The count of the whole tree."""
+        return next(iter(self.opt_count.values()))
+
     def leaves(self) -> Arrays:
         """All of it under one set of paths."""
         return {
@@ -65,6 +70,9 @@ class LossCall:
 
 
 Calls = tuple[LossCall, ...]
+# (network, names of its inputs), a name being an array's or one of LITERALS
+Networks = tuple[tuple[str, tuple[str, ...]], ...]
+LITERALS: dict[str, bool | None] = {'None': None, 'True': True, 'False': False}
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,7 @@ class Side(Protocol):
     def restore(self, state: State) -> None:
         """Set it."""
 
-    def forward(self, inputs: dict[str, list[np.ndarray]]) -> Arrays:
+    def forward(self, networks: Networks, arrays: Arrays) -> Arrays:
         """The outputs of each network on its inputs, read frozen."""
 
     def losses(self, calls: Calls, batch: Arrays, key: np.ndarray) -> tuple[Arrays, Arrays]:

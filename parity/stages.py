@@ -9,7 +9,7 @@ import numpy as np
 from parity import trees
 from parity.cases import TEMPERATURES, Inputs
 from parity.pair import Pair
-from parity.sides import LossCall, Side, State, UpdateCall
+from parity.sides import LITERALS, LossCall, Side, State, UpdateCall
 from parity.trees import Arrays
 
 STAGES: dict[str, str] = {
@@ -81,11 +81,10 @@ class Runner:
         self._results['params'] = {**self.initial.params, 'key': self.initial.key}
 
     def _forward(self) -> None:
+        networks = tuple((network, tuple(names.split())) for network, names in self.pair.forward.items())
+        used = {name for _, names in networks for name in names} - set(LITERALS)
         arrays = {**self.batch, **self.extra}
-        inputs = {
-            network: [arrays[name] for name in names.split()] for network, names in self.pair.forward.items()
-        }
-        self._results['forward'] = self.side.forward(inputs)
+        self._results['forward'] = self.side.forward(networks, {name: arrays[name] for name in sorted(used)})
 
     def _loss(self) -> None:
         losses, grads = self.side.losses(LOSSES, self.batch, self.inputs.key)

@@ -40,8 +40,8 @@ def cases(pair: Pair) -> st.SearchStrategy[Case]:
 
 def any_cases(pair: Pair) -> st.SearchStrategy[Case]:
     """Cases of any size and any combination of switches; each new one compiles the reference."""
-    fields = [Field.parse(text) for text in (*pair.batch.values(), *pair.extra.values())]
-    letters = sorted({letter for field in fields for letter in field.letters})
+    fields = [Field.parse(text) for text in pair.batch.values()]
+    letters = sorted({*pair.sizes_from.values(), *(letter for field in fields for letter in field.letters)})
     return st.builds(
         Case,
         seed=st.integers(0, 2**31 - 1),

@@ -65,8 +65,7 @@ def summary(array: np.ndarray) -> str:
     if array.size == 0 or array.dtype.kind not in 'fiub':
         return text
     if array.size <= 4:
-        shown = np.array2string(array, precision=17, separator=', ', max_line_width=1000)
-        return f'{text} {" ".join(shown.split()).replace("[ ", "[")}'
+        return f'{text} {_shown(array)}'
     values = array.astype(np.float64)
     finite = values[np.isfinite(values)]
     odd = values.size - finite.size
@@ -74,6 +73,13 @@ def summary(array: np.ndarray) -> str:
         mean = finite.mean() if finite.size else 0.0
     spread = f' mean {mean:.6g} in [{finite.min():.6g}, {finite.max():.6g}]' if finite.size else ''
     return f'{text}{spread}' + (f', {odd} not finite' if odd else '')
+
+
+def _shown(array: np.ndarray) -> str:
+    """All values, each with the digits that tell it from its neighbours."""
+    if array.ndim == 0:
+        return str(array[()])
+    return f'[{", ".join(map(_shown, array))}]'
 
 
 def short_dtype(dtype: np.dtype[Any]) -> str:

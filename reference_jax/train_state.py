@@ -8,6 +8,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
+from flax.core import FrozenDict
 
 
 @functools.lru_cache
@@ -19,7 +20,7 @@ def adam(learning_rate):
 class ModuleDict(nn.Module):
     """All networks of an agent as submodules of one, so that they share a tree: `modules_<name>/...`."""
 
-    modules: dict[str, nn.Module]
+    modules: FrozenDict[str, nn.Module]
 
     def __call__(self, *args, name=None, **kwargs):
         """The output of network `name`; without a name every network is called once, to initialise it."""
@@ -45,9 +46,9 @@ class TrainState(flax.struct.PyTreeNode):
     @classmethod
     def create(cls, networks, rng, learning_rate):
         """networks: {name: (module, example inputs)}, initialised in this order with the key rng."""
-        model_def = ModuleDict({name: module for name, (module, _) in networks.items()})
-        inputs = {name: args for name, (_, args) in networks.items()}
-        params = jax.jit(functools.partial(model_def.init, **inputs))(rng)['params']
+        model_def = ModuleDict(FrozenDict({name: module for name, (module, _) in networks.items()}))
+        inputs = FrozenDict({name: tuple(map(example, args)) for name, (_, args) in networks.items()})
+        params = init_params(model_def, inputs, rng)
         tx = adam(learning_rate)
         return cls(step=0, params=params, opt_state=tx.init(params), model_def=model_def, tx=tx)
 
@@ -97,6 +98,23 @@ class TrainState(flax.struct.PyTreeNode):
             self.params[f'modules_{online}'],
             self.params[f'modules_{target}'],
         )
+
+
+def example(x):
+    """What an example input stands for: its shape and dtype; None and booleans stand for themselves."""
+    if x is None or isinstance(x, bool):
+        return x
+    return jax.ShapeDtypeStruct(x.shape, jax.dtypes.canonicalize_dtype(x.dtype))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def init_params(model_def, inputs, rng):
+    """The initial parameters of the networks for inputs like these; compiled once for equal arguments."""
+    zeros = {
+        name: [jnp.zeros(x.shape, x.dtype) if hasattr(x, 'shape') else x for x in args]
+        for name, args in inputs.items()
+    }
+    return model_def.init(rng, **zeros)['params']
 
 
 def gradient_info(grads):

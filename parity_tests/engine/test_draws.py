@@ -1,11 +1,13 @@
 """Draws are logged in order, with kind, shape and key; the module is always as before afterwards."""
 
+import contextlib
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from parity.draws import FLOATING, KINDS, draw_leaves, logged_draws
+from parity.draws import FLOATING, KINDS, chosen_draws, draw_leaves, logged_draws
 
 KEY = np.array([1, 2], np.uint32)
 
@@ -66,27 +68,40 @@ def test_a_key_given_by_name_is_logged() -> None:
     assert log[0][1] is KEY
 
 
-@pytest.mark.parametrize('dtype', [None, 'float32'])
-def test_the_originals_come_back(dtype: str | None) -> None:
+def narrow_draws(module: SimpleNamespace) -> contextlib.AbstractContextManager[None]:
+    return chosen_draws(module, 'float32', lambda narrow, asked: narrow)
+
+
+def test_a_draw_within_a_draw_is_a_part_of_it() -> None:
+    module = random()
+    module.permutation = lambda key, x: module.bits(key, (x,)).argsort()
+    with logged_draws(module) as log:
+        module.permutation(KEY, 3)
+        module.bits(KEY + 1)
+    assert [(kind, key[0]) for kind, key, _ in log] == [('permutation', 1), ('bits', 2)]
+
+
+@pytest.mark.parametrize(('replaced', 'kinds'), [(logged_draws, KINDS), (narrow_draws, FLOATING)])
+def test_the_originals_come_back(replaced: Callable, kinds: tuple[str, ...]) -> None:
     module = random()
     before = dict(vars(module))
-    with logged_draws(module, dtype):
-        assert all(getattr(module, kind) is not before[kind] for kind in KINDS)
+    with replaced(module):
+        assert {kind for kind in KINDS if getattr(module, kind) is not before[kind]} == set(kinds)
     assert vars(module) == before
 
 
 def test_the_originals_come_back_after_an_exception() -> None:
     module = random()
     before = dict(vars(module))
-    with pytest.raises(TypeError, match='KEY'), logged_draws(module, 'float32'):
+    with pytest.raises(TypeError, match='KEY'), narrow_draws(module), logged_draws(module):
         module.permutation('KEY', 3)
     assert vars(module) == before
 
 
-def test_logs_can_be_nested() -> None:
+def test_logs_and_choices_can_be_nested() -> None:
     module = random()
     before = dict(vars(module))
-    with logged_draws(module, 'float32') as outer:
+    with narrow_draws(module), logged_draws(module) as outer:
         with logged_draws(module) as inner:
             drawn = module.normal(KEY, (2,))
         module.normal(KEY)
@@ -96,34 +111,33 @@ def test_logs_can_be_nested() -> None:
 
 
 def test_without_a_module_there_are_no_draws() -> None:
-    with logged_draws(None, 'float32') as log:
+    with logged_draws(None) as log:
         pass
     assert log == []
 
 
 @pytest.mark.parametrize('kind', FLOATING)
-def test_widened_draws_are_those_of_the_narrow_precision(kind: str) -> None:
+def test_either_precision_can_be_chosen(kind: str) -> None:
     module = random()
     narrow, wide = (getattr(module, kind)(KEY, (4,), dtype) for dtype in ('float32', 'float64'))
-    with logged_draws(module, 'float32') as log:
-        found = [getattr(module, kind)(KEY, (4,), 'float64'), getattr(module, kind)(KEY, shape=(4,))]
-    for drawn in found:
+    for chosen, expected in ((0, narrow), (1, wide)):
+        with chosen_draws(module, 'float32', lambda *both, i=chosen: both[i]):
+            drawn = getattr(module, kind)(KEY, shape=(4,))
         assert drawn.dtype == np.float64
-        assert np.array_equal(drawn, narrow)
-        assert not np.array_equal(drawn, wide)  # twin
-    assert log[0][2] is found[0]
+        assert np.array_equal(drawn, expected)
+    assert not np.array_equal(narrow, wide)  # twin
 
 
-def test_widening_passes_the_other_arguments_on() -> None:
+def test_choosing_passes_the_other_arguments_on() -> None:
     module = random()
-    with logged_draws(module, 'float32'):
+    with narrow_draws(module):
         drawn = module.uniform(KEY, (2,), minval=3.0)
     assert np.array_equal(drawn, random().uniform(KEY, (2,), 'float32', 3.0))
 
 
-def test_whole_numbers_are_not_widened() -> None:
+def test_whole_numbers_are_not_chosen() -> None:
     module = random()
-    with logged_draws(module, 'float32'):
+    with narrow_draws(module):
         assert module.permutation(KEY, 4).dtype == np.int64
         assert module.bits(KEY, (4,)).dtype == np.uint32
 

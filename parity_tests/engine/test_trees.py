@@ -88,7 +88,7 @@ def test_subtree_takes_off_what_with_prefix_puts_on() -> None:
         (np.float32(0.1), 'f32[] 0.1'),
         (np.array([1, 2], np.int64), 'i64[2] [1, 2]'),
         (np.array(True), 'bool[] True'),
-        (np.array([1.0, np.nan, -np.inf]), 'f64[3] [1., nan, -inf]'),
+        (np.array([1.0, np.nan, -np.inf]), 'f64[3] [1.0, nan, -inf]'),
         (np.arange(6, dtype=np.uint32), 'u32[6] mean 2.5 in [0, 5]'),
         (np.array([True] * 6 + [False] * 2), 'bool[8] mean 0.75 in [0, 1]'),
         (np.array([[1, 2, 3], [4, 5, np.nan]], np.float32), 'f32[2,3] mean 3 in [1, 5], 1 not finite'),

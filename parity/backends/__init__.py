@@ -1,0 +1,9 @@
+"""What knows jax or torch: one agent of either framework behind the same methods (`parity.sides.Side`).
+
+Both take and return flat {path: numpy array}, and name paths as Flax does.
+"""
+
+from parity.backends.jax_side import JaxSide, prepare
+from parity.backends.torch_side import TorchSide
+
+__all__ = ['JaxSide', 'TorchSide', 'prepare']

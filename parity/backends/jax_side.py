@@ -1,0 +1,229 @@
+"""The reference: a Flax agent, driven with numpy arrays; its calls are compiled once per structure."""
+
+import contextlib
+import functools
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from parity import trees
+from parity.draws import chosen_draws, draw_leaves, logged_draws
+from parity.sides import LITERALS, Calls, LossCall, Mode, Networks, State, UpdateCall, is_term
+from parity.trees import Arrays
+
+# XLA's CPU compiler is what a check spends its time on. Without its optimiser it is four times faster and the
+# float64 results differ by rounding; in float32 level 1 gives the bits of the default level in half its time.
+COMPILER = {
+    'float64': {'xla_backend_optimization_level': 0, 'xla_cpu_use_fusion_emitters': False},
+    'float32': {'xla_backend_optimization_level': 1, 'xla_cpu_use_fusion_emitters': False},
+}
+
+
+def prepare() -> None:
+    """For processes of our own, before jax starts: compile faster also what agents jit themselves.
+
+    At the level that keeps the bits of the default one. Does nothing where XLA_FLAGS is set.
+    """
+    flags = (f'--{name}={str(value).lower()}' for name, value in COMPILER['float32'].items())
+    os.environ.setdefault('XLA_FLAGS', ' '.join(flags))
+
+
+class JaxSide:
+    """A Flax agent.
+
+    mode 'wide' computes in float64 with the draws of float32 (jax draws other numbers in each precision): the
+    truth by which float32 results are judged. It runs the programs of float64, which draw both and choose.
+    """
+
+    def __init__(self, target: type, mode: Mode) -> None:
+        self.target, self.mode = target, mode
+        self.dtype = 'float32' if mode == 'float32' else 'float64'
+        self.agent: Any = None
+
+    def like(self, mode: Mode) -> 'JaxSide':
+        """The same agent in another mode; cheap, because a Flax agent never changes in place."""
+        side = JaxSide(self.target, mode)
+        side.agent = self.agent
+        side.restore(self.state().astype(side.dtype))
+        return side
+
+    def create(self, seed: int, batch: Arrays, config: dict[str, Any]) -> None:
+        import jax
+
+        # Flax makes float32 parameters in every mode: one compilation serves all of them
+        with jax.enable_x64(False):
+            self.agent = self.target.create(seed, batch['observations'], batch['actions'], config)  # type: ignore[attr-defined]
+        self.restore(self.state().astype(self.dtype))
+
+    def state(self) -> State:
+        adam = self.agent.network.opt_state[0]
+        params, mu, nu = (
+            trees.flat(tree, np.asarray) for tree in (self.agent.network.params, adam.mu, adam.nu)
+        )
+        counts = dict.fromkeys(params, np.asarray(adam.count))
+        return State(params, mu, nu, counts, np.asarray(self.agent.rng))
+
+    def restore(self, state: State) -> None:
+        adam, *rest = self.agent.network.opt_state
+        params, mu, nu = (trees.unflatten(leaves) for leaves in (state.params, state.opt_mu, state.opt_nu))
+        adam = adam._replace(mu=mu, nu=nu, count=state.count)
+        network = self.agent.network.replace(params=params, opt_state=(adam, *rest))
+        self.agent = self.agent.replace(network=network, rng=state.key)
+
+    def forward(self, networks: Networks, arrays: Arrays) -> Arrays:
+        return trees.flat(self._run(_forward, networks)(self.agent, arrays), np.asarray)
+
+    def losses(self, calls: Calls, batch: Arrays, key: np.ndarray) -> tuple[Arrays, Arrays]:
+        values, grads = self._run(_losses, calls)(self.agent, batch, key)
+        return trees.flat(values, np.asarray), trees.flat(grads, np.asarray)
+
+    def reach(self, calls: Calls, batch: Arrays, key: np.ndarray) -> Arrays:
+        return trees.flat(self._run(_reach, calls)(self.agent, batch, key), np.asarray)
+
+    def update(self, call: UpdateCall, batch: Arrays) -> Arrays:
+        self.agent, info = self._run(_update, call)(self.agent, batch)
+        return trees.flat(info, np.asarray)
+
+    def actions(
+        self, observations: np.ndarray, latents: np.ndarray | None, key: np.ndarray, temperature: float
+    ) -> np.ndarray:
+        inputs = [observations] if latents is None else [observations, latents]
+        return np.asarray(self._run(_actions)(self.agent, inputs, key, temperature))
+
+    def _run(self, function: Callable[..., Any], *static: Any) -> Callable[..., Any]:
+        """`function` with its static arguments, compiled, in the precision and with the draws of the mode."""
+        import jax
+
+        def call(*args: Any) -> Any:
+            with jax.enable_x64(self.dtype == 'float64'):
+                return _compiled(function, self.dtype, *static)(self.mode == 'wide', *args)
+
+        return call
+
+
+@functools.lru_cache(maxsize=256)
+def _compiled(function: Callable[..., Any], dtype: str, *static: Any) -> Callable[..., Any]:
+    """`function(*static, ...)`, compiled; its first argument says whether to draw as in float32."""
+    import jax
+
+    def run(wide: Any, *args: Any) -> Any:
+        with _unshared(), _draws_of(wide, dtype):
+            return function(*static, *args)
+
+    run.__name__ = function.__name__  # what compilation logs and profiles show
+    options = COMPILER[dtype] if jax.default_backend() == 'cpu' else None
+    return jax.jit(run, compiler_options=options)
+
+
+@functools.cache
+def _trace_context() -> Any:
+    import jax
+
+    return jax.make_user_context(0)  # type: ignore[no-untyped-call]
+
+
+_traces = itertools.count(1)
+
+
+def _unshared() -> contextlib.AbstractContextManager[Any]:
+    """Keep what an agent's own jit traces in here out of other traces: it may hold this trace's `wide`."""
+    context: contextlib.AbstractContextManager[Any] = _trace_context()(next(_traces))
+    return context
+
+
+def _draws_of(wide: Any, dtype: str) -> contextlib.AbstractContextManager[None]:
+    import jax
+    import jax.numpy as jnp
+
+    if dtype == 'float32':
+        return contextlib.nullcontext()
+    return chosen_draws(jax.random, 'float32', lambda narrow, asked: jnp.where(wide, narrow, asked))
+
+
+@contextlib.contextmanager
+def _inlined(cls: type) -> Iterator[None]:
+    """Make the jitted methods of a class plain ones: the key of a draw cannot leave a jit inside a jit."""
+    jitted = [
+        (owner, name, method)
+        for owner in cls.__mro__
+        for name, method in vars(owner).items()
+        if hasattr(method, 'lower') and hasattr(method, '__wrapped__')
+    ]
+    try:
+        for owner, name, method in jitted:
+            setattr(owner, name, method.__wrapped__)
+        yield
+    finally:
+        for owner, name, method in jitted:
+            setattr(owner, name, method)
+
+
+def _forward(networks: Networks, agent: Any, arrays: dict[str, Any]) -> dict[str, Any]:
+    values = {**arrays, **LITERALS}
+    return {name: agent.network.select(name)(*(values[word] for word in words)) for name, words in networks}
+
+
+def _actions(agent: Any, inputs: list[Any], key: Any, temperature: Any) -> Any:
+    return agent.sample_actions(*inputs, seed=key, temperature=temperature)
+
+
+def _call(call: LossCall, agent: Any, batch: Any, key: Any, params: Any) -> tuple[Any, dict[str, Any]]:
+    params = None if call.frozen else params
+    result: tuple[Any, dict[str, Any]] = getattr(agent, call.method)(
+        batch, params, rng=key, **dict(call.options)
+    )
+    return result
+
+
+def _losses(calls: Calls, agent: Any, batch: Any, key: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    # all calls in one program: XLA computes what they share only once, and compiles it only once
+    results = {call.name: _loss(call, agent, batch, key) for call in calls}
+    values = {name: leaves for name, (leaves, _) in results.items()}
+    return values, {call.name: results[call.name][1] for call in calls if not call.frozen}
+
+
+def _loss(call: LossCall, agent: Any, batch: Any, key: Any) -> tuple[dict[str, Any], Any]:
+    import jax
+
+    def loss_fn(params: Any) -> tuple[Any, Any]:
+        with _inlined(type(agent)), logged_draws(jax.random) as log:
+            loss, info = _call(call, agent, batch, key, params)
+        return loss, (info, draw_leaves(log))
+
+    (loss, (info, draws)), grads = jax.value_and_grad(loss_fn, has_aux=True)(agent.network.params)
+    return {'loss': loss, 'info': info, 'draws': draws}, grads
+
+
+def _reach(calls: Calls, agent: Any, batch: Any, key: Any) -> dict[str, Any]:
+    return {call.name: _reach_of(call, agent, batch, key) for call in calls}
+
+
+def _reach_of(call: LossCall, agent: Any, batch: Any, key: Any) -> dict[str, Any]:
+    import jax
+
+    def terms(params: Any) -> dict[str, Any]:
+        _, info = _call(call, agent, batch, key, params)
+        return {name: value for name, value in info.items() if is_term(name)}
+
+    return {
+        term: {network: _largest(leaves) for network, leaves in grads.items()}
+        for term, grads in jax.jacrev(terms)(agent.network.params).items()
+    }
+
+
+def _largest(tree: Any) -> Any:
+    import jax
+    import jax.numpy as jnp
+
+    return functools.reduce(jnp.maximum, [jnp.abs(leaf).max() for leaf in jax.tree.leaves(tree)])
+
+
+def _update(call: UpdateCall, agent: Any, batch: Any) -> tuple[Any, dict[str, Any]]:
+    method = getattr(agent, call.method)
+    if call.method == 'target_reset':
+        return method(), {}
+    result: tuple[Any, dict[str, Any]] = method(batch, **dict(call.options))
+    return result

@@ -1,0 +1,155 @@
+"""The port: a torch agent, driven with numpy arrays."""
+
+import importlib
+from typing import Any
+
+import numpy as np
+
+from parity import trees
+from parity.draws import draw_leaves, logged_draws
+from parity.sides import LITERALS, Calls, LossCall, Mode, Networks, State, UpdateCall, is_term
+from parity.trees import Arrays
+
+
+class TorchSide:
+    """A torch agent on a device, its updates in place.
+
+    draws:    the module through which it draws random numbers, if it draws any.
+    reshaped: parameters whose shape an update changes, by their paths.
+    """
+
+    def __init__(
+        self,
+        target: type,
+        mode: Mode,
+        draws: str | None = None,
+        device: str = 'cpu',
+        reshaped: tuple[str, ...] = (),
+    ) -> None:
+        self.target, self.mode, self.draws, self.device = target, mode, draws, device
+        self.reshaped = reshaped
+        self.dtype = 'float32' if mode == 'float32' else 'float64'
+        self.agent: Any = None
+
+    def create(self, seed: int, batch: Arrays, config: dict[str, Any]) -> None:
+        import torch
+
+        example = batch['observations'], batch['actions']
+        dtype = getattr(torch, self.dtype)
+        self.agent = self.target.create(seed, *example, config, device=self.device, dtype=dtype)  # type: ignore[attr-defined]
+
+    def state(self) -> State:
+        import weight_bridge
+
+        network = self.agent.network
+        steps, mu, nu = weight_bridge.adam_moments(network.tx, network)
+        counts = {path: np.asarray(step, np.int32) for path, step in steps.items()}
+        params, mu, nu = (trees.flat(tree, np.asarray) for tree in (weight_bridge.to_flax(network), mu, nu))
+        return State(params, mu, nu, counts, self._numpy(self.agent.rng))
+
+    def restore(self, state: State) -> None:
+        import optax  # type: ignore[import-untyped]
+
+        import weight_bridge
+
+        network, tree = self.agent.network, trees.unflatten
+        self._reshape(state)
+        weight_bridge.to_torch(tree(state.params), network)
+        adam = optax.ScaleByAdamState(count=state.count, mu=tree(state.opt_mu), nu=tree(state.opt_nu))
+        weight_bridge.optimizer_to_torch((adam,), network.tx, network)
+        self.agent.rng = self._tensor(state.key)
+
+    def forward(self, networks: Networks, arrays: Arrays) -> Arrays:
+        import torch
+
+        values = {**self._batch(arrays), **LITERALS}
+        with torch.no_grad():
+            select = self.agent.network.select
+            outputs = {name: select(name)(*(values[word] for word in words)) for name, words in networks}
+        return trees.flat(outputs, self._numpy)
+
+    def losses(self, calls: Calls, batch: Arrays, key: np.ndarray) -> tuple[Arrays, Arrays]:
+        values: Arrays = {}
+        grads: Arrays = {}
+        for call in calls:
+            leaves, gradients = self._loss(call, batch, key)
+            values |= trees.with_prefix(call.name, leaves)
+            grads |= {} if call.frozen else trees.with_prefix(call.name, gradients)
+        return values, grads
+
+    def reach(self, calls: Calls, batch: Arrays, key: np.ndarray) -> Arrays:
+        return trees.flat({call.name: self._reach(call, batch, key) for call in calls}, np.asarray)
+
+    def update(self, call: UpdateCall, batch: Arrays) -> Arrays:
+        method = getattr(self.agent, call.method)
+        if call.method == 'target_reset':
+            self.agent = method()
+            return {}
+        self.agent, info = method(self._batch(batch), **dict(call.options))
+        return trees.flat(info, self._numpy)
+
+    def actions(
+        self, observations: np.ndarray, latents: np.ndarray | None, key: np.ndarray, temperature: float
+    ) -> np.ndarray:
+        args = [observations] if latents is None else [observations, latents]
+        seed = self._tensor(key)
+        actions = self.agent.sample_actions(*map(self._tensor, args), seed=seed, temperature=temperature)
+        return self._numpy(actions)
+
+    def _loss(self, call: LossCall, batch: Arrays, key: np.ndarray) -> tuple[Arrays, Arrays]:
+        import weight_bridge
+
+        self.agent.network.zero_grad()
+        with logged_draws(importlib.import_module(self.draws) if self.draws else None) as log:
+            loss, info = self._call(call, batch, key)
+        if loss.requires_grad:
+            loss.backward()
+        grads = trees.flat(weight_bridge.grads_to_flax(self.agent.network), np.asarray)
+        self.agent.network.zero_grad()
+        return trees.flat({'loss': loss, 'info': info, 'draws': draw_leaves(log)}, self._numpy), grads
+
+    def _reach(self, call: LossCall, batch: Arrays, key: np.ndarray) -> dict[str, dict[str, float]]:
+        _, info = self._call(call, batch, key)
+        params = self.agent.network.params
+        return {name: self._reach_of(term, params) for name, term in info.items() if is_term(name)}
+
+    def _call(self, call: LossCall, batch: Arrays, key: np.ndarray) -> tuple[Any, dict[str, Any]]:
+        params = None if call.frozen else self.agent.network.params
+        options = dict(call.options)
+        result: tuple[Any, dict[str, Any]] = getattr(self.agent, call.method)(
+            self._batch(batch), params, rng=self._tensor(key), **options
+        )
+        return result
+
+    def _reach_of(self, term: Any, params: dict[str, Any]) -> dict[str, float]:
+        import torch
+
+        reach = dict.fromkeys((path.split('.')[0] for path in params), 0.0)
+        if term.requires_grad:
+            grads = torch.autograd.grad(term, list(params.values()), retain_graph=True, allow_unused=True)
+            for path, grad in zip(params, grads, strict=True):
+                size = 0.0 if grad is None else float(grad.abs().max())
+                reach[path.split('.')[0]] = float(np.maximum(reach[path.split('.')[0]], size))
+        return reach
+
+    def _reshape(self, state: State) -> None:
+        """Give the reshaped parameters the state's shapes: copying is strict about them."""
+        import torch
+
+        for path in self.reshaped:
+            param = self.agent.network.params[path.replace('/', '.')]
+            if param.shape != state.params[path].shape:
+                param.data = torch.empty(state.params[path].shape, dtype=param.dtype, device=param.device)
+                self.agent.network.tx.state.pop(param, None)
+
+    def _batch(self, batch: Arrays) -> dict[str, Any]:
+        return {name: self._tensor(array) for name, array in batch.items()}
+
+    def _tensor(self, array: np.ndarray) -> Any:
+        import torch
+
+        return torch.tensor(array, device=self.device)
+
+    def _numpy(self, value: Any) -> np.ndarray:
+        value = value.detach().cpu().numpy() if hasattr(value, 'detach') else value
+        return np.asarray(value)
