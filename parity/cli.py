@@ -1,6 +1,7 @@
 """The command line. Exit codes: 0 all match, 1 a mismatch, 2 could not check."""
 
 import contextlib
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from parity.cases import Case
 from parity.check import DTYPES, check
 from parity.errors import ParityError, unknown
 from parity.pair import Pair, find, registered
+from parity.parallel import check_pairs
 from parity.report import json, text
 from parity.stages import STAGES
 from parity.verdict import Outcome, Verdict, worst
@@ -51,22 +53,17 @@ def run(
     seed: Annotated[int, typer.Option(help='The seed of the generated cases.')] = 0,
     reports: Reports = Path('reports'),
     device: Device = 'cpu',
+    jobs: Annotated[int, typer.Option(help='Pairs checked at once; 0 for one per core.', min=0)] = 0,
 ) -> None:
     """Check pairs on the recorded transitions and on generated cases; a table and reports/."""
-    chosen = [find(name) for name in pairs] if pairs else list(registered().values())
     names = pairs or list(registered())
-    if not chosen:
+    for name in pairs or ():
+        find(name)  # an unknown name is refused before anything runs
+    if not names:
         raise unknown('pair', 'any', [], where='the entry points parity.pairs', next_step='pip install -e .')
     with _progress() as tell:
-        verdicts = [
-            check(
-                name,
-                cases=generated.all_cases(pair, examples, seed),
-                progress=tell,
-                **_choice(stages, dtypes, device),
-            )
-            for name, pair in zip(names, chosen, strict=True)
-        ]
+        choice = _choice(stages, dtypes, device)
+        verdicts = check_pairs(names, examples, seed, choice, jobs or os.cpu_count() or 1, tell)
     _finish(verdicts, reports)
 
 

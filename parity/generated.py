@@ -17,7 +17,7 @@ def all_cases(pair: Pair, examples: int, seed: int) -> list[Case]:
     """A case for each recorded file, then `examples` generated ones."""
     import fixtures
 
-    recorded = [Case(seed=seed, source=name, sizes={'B': 32}) for name in fixtures.names()]
+    recorded = [Case(seed=seed, source=name, sizes={'B': 16}) for name in fixtures.names()]
     return recorded + generated_cases(pair, examples, seed)
 
 
