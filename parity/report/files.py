@@ -9,7 +9,7 @@ from pathlib import Path
 def stem(pair: str) -> str:
     """The file name of a pair without its suffix: the pair's name, made harmless where it is not.
 
-    A name that was changed, or that an index would overwrite, ends in a hash, so that no two pairs share a file.
+    A changed name, or one that an index would overwrite, ends in a hash, so that no two pairs share a file.
     """
     harmless = re.sub(r'[^A-Za-z0-9._-]', '_', pair).lstrip('.')[:100]
     if harmless == pair and pair.lower() != 'index':

@@ -1,4 +1,4 @@
-"""Verdicts as HTML pages for a person: one per pair and an index, self-contained, without script or network."""
+"""Verdicts as HTML pages for a person: one per pair and an index, without any script or network."""
 
 import bisect
 import functools
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 # Colour never says it alone.
-SYMBOLS: dict[Outcome, str] = {'match': '✓', 'mismatch': '✗', 'error': '!', 'not_run': '–'}
+SYMBOLS: dict[Outcome, str] = {'match': '✓', 'mismatch': '✗', 'error': '!', 'not_run': '○'}
 BADNESS: dict[Outcome, int] = {'match': 0, 'not_run': 1, 'mismatch': 2, 'error': 3}
 # What all leaves on a page may take, in characters; the rest of a page takes about as much as
 # a third of it, so that a page stays below 1.5 MB.
@@ -34,7 +34,7 @@ Found = tuple[CaseResult, StageResult]
 
 @dataclass(frozen=True)
 class Precision:
-    """One stage in one precision: the worst case in full, the other cases, worst first, by their worst leaf."""
+    """One stage in one precision: the leaves of the worst case, and the other cases, worst first."""
 
     dtype: str
     worst: Found
@@ -163,7 +163,7 @@ def _all_versions(verdicts: Sequence[Verdict]) -> dict[str, str]:
 def _number(value: float) -> str:
     """Three digits; `∞` where there is no limit."""
     if math.isinf(value):
-        return '∞' if value > 0 else '−∞'
+        return '∞' if value > 0 else '-∞'
     return 'not a number' if math.isnan(value) else f'{value:.3g}'
 
 

@@ -24,7 +24,7 @@ LINES = (
     ('#c2527d', 'X', ':'),
     ('#8c8c3a', '*', ':'),
 )
-STYLE: dict[str, Any] = {
+STYLE: Any = {  # matplotlib types every key of its settings
     'svg.fonttype': 'none',
     'text.parse_math': False,  # a label is text, whatever characters it has
     'font.size': 11,

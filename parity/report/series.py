@@ -26,7 +26,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Heat:
-    """rows: layers; columns: (stage, dtype) in the verdict's order; cells: by row and column, where any leaf is."""
+    """rows: layers; columns: (stage, dtype) in the verdict's order; cells: only where there is a leaf."""
 
     rows: list[str]
     columns: list[tuple[str, str]]
@@ -34,7 +34,7 @@ class Heat:
 
 
 def layer(path: str) -> str:
-    """`modules_critic/value_net/Dense_0` of `step3 finetune/params/modules_critic/value_net/Dense_0/kernel`."""
+    """`modules_critic/Dense_0` of `step3 finetune/params/modules_critic/Dense_0/kernel`."""
     parts = path.split('/')
     first = next((i for i, part in enumerate(parts) if part.startswith('modules_')), None)
     if first is None:
