@@ -156,7 +156,7 @@ def show_twins(
     pair: Annotated[str, typer.Argument(help='A registered name or module:ATTR.')],
     everything: Annotated[bool, typer.Option('--all', help='Show also the identical lines.')] = False,
 ) -> None:
-    """Show both source files of a pair side by side. Exit code 1: other definitions or keys, or other order."""
+    """Show both source files of a pair side by side. Exit code 1: other definitions or keys."""
     found = twins.twins(find(pair))
     wide = Console(width=None if sys.stdout.isatty() else 200)
     wide.print(twins.side_by_side(found, everything=everything))

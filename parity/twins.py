@@ -17,6 +17,7 @@ from parity.pair import Pair
 
 MARK = '# parity:'
 CONTEXT = 2
+SIMILAR = 0.5
 # The frameworks' own names for the same two things: how a module is made, and how it is called.
 CONSTRUCTORS = ('setup', '__init__')
 CALLS = {'__call__': 'forward'}
@@ -74,7 +75,7 @@ def neutral(names: list[str]) -> list[str]:
 
 
 def info_keys(source: str) -> list[str]:
-    """Text used as a key, in order: `{'a': 1}`, `dict(a=1)`, `info['a']`, and first in a call, `sub('a', x)`."""
+    """Text used as a key, in order: `{'a': 1}`, `dict(a=1)`, `info['a']`, or first in a call."""
     return list(_keys(ast.parse(source)))
 
 
@@ -183,12 +184,31 @@ def _text(node: ast.AST) -> list[str]:
 
 
 def _block(tag: str, left: list[str], i: range, right: list[str], j: range) -> Iterator[Row]:
-    """The lines of one opcode; a replaced block has its first lines beside each other."""
+    """The lines of one opcode; in a replaced block, similar lines beside each other."""
+    if tag != 'equal' and i and j:
+        yield from _replaced(left, i, right, j)
+        return
     for k in range(max(len(i), len(j))):
-        reference = (i[k] + 1, left[i[k]]) if k < len(i) else None
-        port = (j[k] + 1, right[j[k]]) if k < len(j) else None
-        sign: Sign = ' ' if tag == 'equal' else '|' if reference and port else '<' if reference else '>'
-        yield Row(sign, reference, port)
+        reference = (i[k] + 1, left[i[k]]) if i else None
+        port = (j[k] + 1, right[j[k]]) if j else None
+        yield Row(' ' if tag == 'equal' else '<' if reference else '>', reference, port)
+
+
+def _replaced(left: list[str], i: range, right: list[str], j: range) -> Iterator[Row]:
+    """The most similar two lines beside each other, and so on above and below them."""
+    ratio, a, b = max((_similarity(left[a], right[b]), -a, -b) for a in i for b in j)
+    if ratio < SIMILAR:
+        yield from _block('delete', left, i, right, range(0))
+        yield from _block('insert', left, range(0), right, j)
+        return
+    a, b = -a, -b
+    yield from _block('replace', left, range(i.start, a), right, range(j.start, b))
+    yield Row('|', (a + 1, left[a]), (b + 1, right[b]))
+    yield from _block('replace', left, range(a + 1, i.stop), right, range(b + 1, j.stop))
+
+
+def _similarity(reference: str, port: str) -> float:
+    return difflib.SequenceMatcher(None, reference, port, autojunk=False).ratio()
 
 
 def _line(line: tuple[int, str] | None, sign: Sign) -> tuple[Text, Text]:

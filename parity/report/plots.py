@@ -39,7 +39,8 @@ STYLE: Any = {  # matplotlib types every key of its settings
     'grid.alpha': 0.35,
     'legend.frameon': False,
 }
-MANY_STEPS = 12
+# Names fit under the axis if they are few and short; markers if the steps are not many.
+FEW_STEPS, LONG_NAME, MANY_STEPS = 9, 20, 50
 
 
 def lines(
@@ -71,7 +72,7 @@ def _draw(axes: 'Axes', series: Series, limit: float | None) -> None:
     for i, (name, points) in enumerate(series.items()):
         colour, marker, dash = LINES[i % len(LINES)]
         heights = [y if 0 < y < math.inf else math.nan for _, y in points]
-        marker = marker if len(points) <= 4 * MANY_STEPS else ''
+        marker = marker if len(points) <= MANY_STEPS else ''
         steps = [x for x, _ in points]
         text = name.lstrip('_')  # matplotlib leaves a name with _ before it out of the legend
         axes.plot(steps, heights, dash, color=colour, marker=marker, markersize=6, linewidth=1.6, label=text)
@@ -87,7 +88,7 @@ def _dress(axes: 'Axes', ylabel: str, names: Mapping[int, str]) -> None:
     axes.yaxis.set_minor_formatter(LogFormatter())
     axes.set_ylabel(ylabel)
     axes.grid(True, axis='y')
-    if names and len(names) <= MANY_STEPS:
+    if names and max(names) < FEW_STEPS and max(map(len, names.values())) <= LONG_NAME:
         ticks = [f'{step}\n{name}'.replace('_', '\n') for step, name in sorted(names.items())]
         axes.set_xticks(sorted(names), ticks)
     else:
