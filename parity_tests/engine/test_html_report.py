@@ -346,11 +346,12 @@ def test_colour_grows_with_the_margin(margin: float, heat: float) -> None:
 
 
 def test_libraries_for_pages_are_loaded_only_for_a_page() -> None:
-    code = 'import parity.cli, parity.report.html, sys; print({"matplotlib", "jinja2", "junitparser"} & set(sys.modules))'
+    heavy = '{"matplotlib", "jinja2", "junitparser"}'
+    code = f'import parity.cli, parity.report.html, sys; print({heavy} & set(sys.modules))'
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
     assert done.stdout == 'set()\n'
-    heavy = code.replace('sys; ', 'sys; parity.report.html.index_page([]); ')  # twin
-    done = subprocess.run([sys.executable, '-c', heavy], capture_output=True, text=True, check=True)
+    twin = code.replace('sys; ', 'sys; parity.report.html.index_page([]); ')
+    done = subprocess.run([sys.executable, '-c', twin], capture_output=True, text=True, check=True)
     assert 'jinja2' in done.stdout
 
 
