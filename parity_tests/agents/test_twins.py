@@ -10,9 +10,8 @@ import torch_agents
 from parity.twins import Twins
 
 FOLDERS = Path(reference_jax.__file__).parent, Path(torch_agents.__file__).parent
-SHARED = sorted(
-    {path.name for path in FOLDERS[0].glob('*.py')} & {path.name for path in FOLDERS[1].glob('*.py')}
-)
+NAMES = [{path.name for path in folder.glob('*.py')} for folder in FOLDERS]
+SHARED = sorted(NAMES[0] & NAMES[1])
 AGENTS = [f'{name}.py' for name in reference_jax.agents]
 # The least share of identical lines; what wraps a framework has less than what uses the wrapping.
 SHARE, SHARE_OF_WRAPPERS = 0.6, 0.3
@@ -21,7 +20,7 @@ WRAPPERS = ('train_state.py', '__init__.py')
 
 @dataclass(frozen=True)
 class Deviation:
-    """Why a twin differs, and in exactly which definitions and keys; keys=False: the keys are not compared."""
+    """Why a twin differs, and in exactly what; keys=False: the keys are not compared."""
 
     reason: str
     differences: tuple[str, ...] = ()

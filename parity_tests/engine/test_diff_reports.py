@@ -39,6 +39,7 @@ def _result(made: SimpleNamespace, stage: str, dtype: str, found: float | Outcom
 
 
 LOSS = 'loss float64'
+FINE = '{"outcome": "fine", "margin": 1, "path": ""}'
 
 
 @pytest.mark.parametrize(
@@ -120,15 +121,12 @@ def test_a_folder_its_index_and_the_report_of_the_pair_say_the_same(
 
 def test_the_table(report: Callable[..., Path]) -> None:
     stages = {LOSS: 0.1, 'grads float64': 0.5, 'params float64': 0.0}
-    changes = diff.diff(
-        report('old', stages), report('new', {LOSS: 0.05, 'grads float64': 5.0, 'params float64': 0.0})
-    )
-    assert diff.summary(changes) == '1 worse, 1 same' if len(changes) == 2 else '1 worse, 2 same'
-    text = shown(changes)
-    assert text.splitlines()[3].replace('│', ' ').split() == [
-        *('worse', 'toy', 'grads', 'float64', '0.5', 'mismatch', '5', '10', 'a/b')
-    ]
-    assert 'params' not in text
+    changes = diff.diff(report('old', stages), report('new', {**stages, 'grads float64': 5.0}))
+    assert diff.summary(changes) == '1 worse, 2 same'
+    (row,) = [line for line in shown(changes).splitlines() if 'toy' in line]
+    expected = ['worse', 'toy', 'grads float64', '0.5', 'mismatch 5', '10', 'a/b']
+    assert [cell.strip() for cell in row.split('│')[1:-1]] == expected
+    assert 'params' not in shown(changes)
     assert 'params' in shown(changes, everything=True)
 
 
@@ -163,7 +161,7 @@ def test_brackets_are_not_markup(report: Callable[..., Path]) -> None:
             "KeyError: 'margin'",
         ),
         (
-            '{"format": 1, "pairs": [{"pair": "x", "stages": {"s f": {"outcome": "fine", "margin": 1, "path": ""}}}]}',
+            '{"format": 1, "pairs": [{"pair": "x", "stages": {"s f": ' + FINE + '}}]}',
             "unknown outcome 'fine'",
         ),
     ],

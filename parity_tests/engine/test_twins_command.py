@@ -23,8 +23,8 @@ class Agent:
 
 
 def get_config():
-    return dict(lr=1, prefixed('actor', info)[f'{name}/x'])
-""".replace('dict(lr=1, prefixed', 'dict(lr=1), prefixed')
+    return dict(lr=1), prefixed('actor', info)[f'{name}/x']
+"""
 
 
 def test_definitions() -> None:
