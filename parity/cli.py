@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from parity import backends, generated
+from parity import backends, generated, twins
 from parity.cases import Case
 from parity.check import DTYPES, check
 from parity.errors import ParityError, unknown
 from parity.pair import Pair, find, registered
 from parity.parallel import check_pairs
-from parity.report import json, text
+from parity.report import diff, json, text
 from parity.stages import STAGES
 from parity.verdict import Outcome, Verdict, worst
 
@@ -40,7 +40,7 @@ Pairs = Annotated[
 ]
 Stages = Annotated[list[str] | None, typer.Option('--stage', help='A stage; all if none. See parity list.')]
 Dtypes = Annotated[list[str] | None, typer.Option('--dtype', help='float64 or float32; both if none.')]
-Reports = Annotated[Path, typer.Option('--reports', help='The folder for the JSON reports.')]
+Reports = Annotated[Path, typer.Option('--reports', help='The folder for the HTML and JSON reports.')]
 Device = Annotated[str, typer.Option(help='The torch device of the port.')]
 
 
@@ -52,6 +52,7 @@ def run(
     examples: Annotated[int, typer.Option(help='Generated cases per pair, beside the recorded ones.')] = 8,
     seed: Annotated[int, typer.Option(help='The seed of the generated cases.')] = 0,
     reports: Reports = Path('reports'),
+    junit: Annotated[Path | None, typer.Option(help='A file for JUnit XML.')] = None,
     device: Device = 'cpu',
     jobs: Annotated[int, typer.Option(help='Pairs checked at once; 0 for one per core.', min=0)] = 0,
 ) -> None:
@@ -64,7 +65,7 @@ def run(
     with _progress() as tell:
         choice = _choice(stages, dtypes, device)
         verdicts = check_pairs(names, examples, seed, choice, jobs or os.cpu_count() or 1, tell)
-    _finish(verdicts, reports)
+    _finish(verdicts, reports, junit)
 
 
 @app.command('check')
@@ -79,7 +80,7 @@ def check_one(
     source: Annotated[
         str, typer.Option(help='generated, recorded transitions, or a .safetensors batch.')
     ] = 'generated',
-    reports: Annotated[Path | None, typer.Option(help='A folder for a JSON report.')] = None,
+    reports: Annotated[Path | None, typer.Option(help='A folder for an HTML and a JSON report.')] = None,
     device: Device = 'cpu',
 ) -> None:
     """Check one case of one pair: the command that a mismatch prints."""
@@ -131,6 +132,34 @@ def record(
         console.print(f'wrote {path}')
 
 
+@app.command('diff-reports')
+def diff_reports(
+    old: Annotated[Path, typer.Argument(help='A report folder, or a JSON report.')],
+    new: Annotated[Path, typer.Argument(help='The same of a later run.')],
+    factor: Annotated[float, typer.Option(help='A margin this many times larger is worse.')] = diff.FACTOR,
+    floor: Annotated[float, typer.Option(help='Margins below it count as it.')] = diff.FLOOR,
+    everything: Annotated[bool, typer.Option('--all', help='Show also what is the same.')] = False,
+) -> None:
+    """Show which margins got worse between two runs. Exit code 0: none, 1: some, 2: could not compare."""
+    changes = diff.diff(old, new, factor=factor, floor=floor)
+    if everything or any(change.kind != 'same' for change in changes):
+        console.print(diff.table(changes, everything=everything))
+    console.print(diff.summary(changes))
+    raise typer.Exit(1 if any(change.fails for change in changes) else 0)
+
+
+@app.command('twins')
+def show_twins(
+    pair: Annotated[str, typer.Argument(help='A registered name or module:ATTR.')],
+    everything: Annotated[bool, typer.Option('--all', help='Show also the identical lines.')] = False,
+) -> None:
+    """Show both source files of a pair side by side. Exit code 1: other definitions or keys."""
+    found = twins.twins(find(pair))
+    wide = Console(width=None if sys.stdout.isatty() else 200)
+    wide.print(twins.side_by_side(found, everything=everything))
+    raise typer.Exit(1 if found.differences() else 0)
+
+
 def main() -> None:
     """The entry point: what could not be checked ends with its message and exit code 2."""
     from fixtures import FixtureError
@@ -158,16 +187,31 @@ def _progress() -> Iterator[Callable[[str], None]]:
         yield lambda line: progress.update(task, description=line)
 
 
-def _finish(verdicts: list[Verdict], reports: Path | None) -> None:
+def _finish(verdicts: list[Verdict], reports: Path | None, junit: Path | None = None) -> None:
     console.print(text.overview(verdicts))
     for line in (line for verdict in verdicts for line in text.failures(verdict)):
         console.print(line, soft_wrap=True)
-    if reports is not None:
-        written = json.write(verdicts, reports)
-        console.print(f'{len(written)} reports in {reports}/')
+    for path in _write(verdicts, reports, junit):
+        console.print(f'wrote {path}', markup=False, soft_wrap=True)
     outcome = worst(verdict.outcome for verdict in verdicts)
     console.print(outcome, style=text.COLOURS[outcome])
     raise typer.Exit(EXIT[outcome])
+
+
+def _write(verdicts: list[Verdict], reports: Path | None, junit: Path | None) -> list[Path]:
+    """Write what was asked for; what a person or CI opens first."""
+    # imported here, because they load a plotting library and an XML one
+    from parity.report import html
+    from parity.report import junit as junit_report
+
+    written = []
+    if junit is not None:
+        written.append(junit_report.write(verdicts, junit))
+    if reports is not None:
+        json.write(verdicts, reports)
+        *_, index = html.write(verdicts, reports)
+        written.append(index)
+    return written
 
 
 def _describe(pair: Pair) -> Table:

@@ -24,6 +24,9 @@ class Pair:
     switches:   {config key: values}, what generated cases choose from.
     sizes:      config overrides that make the agent small enough to check in seconds.
     sizes_from: {config key: dimension letter}, for configuration values that are sizes of the batch.
+    smallest:   dimension letter -> the smallest size that the agent is defined for, where that is not 1.
+    counts:     info values that count comparisons, by the last part of their names: where two values agree to
+                rounding a comparison may fall either way, so that float32 allows one row more or less.
     draws:      the module through which the port draws random numbers, 'torch_agents.random'.
     creating:   called with 'reference' or 'port', a context manager in which that side's agent is created.
     reshaped:   parameters whose shape an update changes, by their paths.
@@ -39,6 +42,8 @@ class Pair:
     switches: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     sizes: Mapping[str, Any] = field(default_factory=dict)
     sizes_from: Mapping[str, str] = field(default_factory=dict)
+    smallest: Mapping[str, int] = field(default_factory=dict)
+    counts: tuple[str, ...] = ()
     draws: str | None = None
     creating: Callable[[str], AbstractContextManager[Any]] = nullcontext
     reshaped: tuple[str, ...] = ()

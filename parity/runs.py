@@ -144,7 +144,13 @@ class Runs:
         }
         if stage in ('update', 'rollout'):
             found = self._widen_by_adam(found, truth, accumulate=stage == 'rollout')
-        return found
+        return self._widen_counts(found) if dtype == 'float32' else found
+
+    def _widen_counts(self, found: dict[str, Tolerance]) -> dict[str, Tolerance]:
+        """Allow one row of the batch more or less where an info value counts comparisons."""
+        row = 1 / len(next(iter(self.batch.values())))
+        counts = [path for path in found if path.split('/')[-1] in self.pair.counts]
+        return {**found, **{path: found[path].widened(row, 'one row of a count') for path in counts}}
 
     def _widen_by_adam(
         self, found: dict[str, Tolerance], truth: Arrays, *, accumulate: bool
@@ -154,17 +160,27 @@ class Runs:
         widened = dict(found)
         for step in dict.fromkeys(path.split('/')[0] for path in truth):
             moments = trees.subtree(truth, step)
-            for path in trees.subtree(moments, 'params'):
-                count = int(moments[f'opt_count/{path}'])
-                if not count:
-                    continue
-                allowed = float(np.max(found[f'{step}/opt_mu/{path}'].allowed))
-                slack = adam_slack(moments[f'opt_nu/{path}'], count, allowed, self.inputs.config['lr'])
-                total[path] = slack + (total.get(path, 0.0) if accumulate else 0.0)
-                _widen(widened, f'{step}/params/{path}', total[path], 'Adam step')
-                squares = square_slack(moments[f'opt_nu/{path}'], count, allowed)
-                _widen(widened, f'{step}/opt_nu/{path}', squares, 'square')
+            if accumulate:
+                for path, slack in _followers(moments, total).items():
+                    _widen(widened, f'{step}/params/{path}', slack, 'Adam steps of what it follows')
+            for path, (steps, squares) in self._slacks(moments, trees.subtree(found, step)).items():
+                total[path] = steps + (total.get(path, 0.0) if accumulate else 0.0)
+                _widen(widened, f'{step}/params/{path}', total[path], 'Adam step of the gradient tolerance')
+                _widen(widened, f'{step}/opt_nu/{path}', squares, 'square of the gradient tolerance')
         return widened
+
+    def _slacks(
+        self, moments: Arrays, found: dict[str, Tolerance]
+    ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """For each trained parameter, how far its gradient's tolerance moves the step and Adam's square."""
+        slacks = {}
+        for path in trees.subtree(moments, 'params'):
+            second, count = moments[f'opt_nu/{path}'], int(moments[f'opt_count/{path}'])
+            if count:
+                allowed = float(np.max(found[f'opt_mu/{path}'].allowed))
+                steps = adam_slack(second, count, allowed, self.inputs.config['lr'])
+                slacks[path] = steps, square_slack(second, count, allowed)
+        return slacks
 
     def _reference(self, mode: Mode, inputs: Inputs, leader: Runner | None = None) -> Runner:
         return Runner(self.created.like(mode), self.pair, inputs, leader)
@@ -194,8 +210,20 @@ def _largest_gradients(stage: str, truth: Arrays) -> dict[str, float]:
     return {path: sizes[vector] for path, vector in vectors.items()}
 
 
-def _widen(tolerances: dict[str, Tolerance], path: str, extra: np.ndarray, what: str) -> None:
-    tolerances[path] = tolerances[path].widened(extra, f'{what} of the gradient tolerance')
+def _followers(moments: Arrays, total: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """For parameters without a gradient, targets: the slack so far of the one that has the same inner path."""
+    slacks = {}
+    for path, leaf in trees.subtree(moments, 'params').items():
+        if not moments[f'opt_mu/{path}'].any():
+            inner = path.partition('/')[2]
+            same = [slack for other, slack in total.items() if other.partition('/')[2] == inner]
+            fitting = [slack for slack in same if slack.shape == leaf.shape]
+            slacks |= {path: np.maximum.reduce(fitting)} if fitting else {}
+    return slacks
+
+
+def _widen(tolerances: dict[str, Tolerance], path: str, extra: np.ndarray, why: str) -> None:
+    tolerances[path] = tolerances[path].widened(extra, why)
 
 
 def _scaling(sample: int) -> Callable[[State], State]:

@@ -25,7 +25,7 @@ def structures(pair: Pair) -> list[dict[str, Any]]:
     sizes = [{'B': 16, 'O': 17, 'A': 6}, {'B': 1, 'O': 3, 'A': 1}, {'B': 2, 'O': 2, 'A': 3}]
     return [
         {
-            'sizes': sizes[min(i, 2)],
+            'sizes': {k: max(n, pair.smallest.get(k, 1)) for k, n in sizes[min(i, 2)].items()},
             'config': {key: values[i % len(values)] for key, values in pair.switches.items()},
         }
         for i in range(choices)
@@ -49,7 +49,11 @@ def any_cases(pair: Pair) -> st.SearchStrategy[Case]:
     return st.builds(
         Case,
         seed=st.integers(0, 2**31 - 1),
-        sizes=st.fixed_dictionaries({letter: st.sampled_from(SIZES) for letter in letters}),
+        sizes=st.fixed_dictionaries({letter: _sizes(pair, letter) for letter in letters}),
         config=st.fixed_dictionaries({key: st.sampled_from(v) for key, v in pair.switches.items()}),
         values=st.sampled_from(STYLES),
     )
+
+
+def _sizes(pair: Pair, letter: str) -> st.SearchStrategy[int]:
+    return st.sampled_from([size for size in SIZES if size >= pair.smallest.get(letter, 1)])

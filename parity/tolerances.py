@@ -13,8 +13,8 @@ To both comes a rounding floor of FLOOR machine epsilons times the square root o
 (N. Higham and T. Mary 2019, "A new approach to probabilistic rounding error analysis"), relative to the
 leaf's largest value, because samples of the noise can be small by luck. The gradients of one loss are one
 vector, and the floor of each is relative to the largest of all leaves: what is left of a gradient that
-cancels is the rounding of the terms that cancelled. A leaf that is exactly zero has no floor: it must stay
-zero.
+cancels is the rounding of the terms that cancelled. A leaf that is exactly zero, without noise, has no
+floor: it must stay zero.
 """
 
 from dataclasses import dataclass
@@ -72,7 +72,8 @@ def tolerance(
         return EXACT
     eps = float(np.finfo(dtype).eps)
     own = largest(reference)
-    size = max(own, whole) if own else 0.0
+    # zero throughout, and not only by luck of rounding
+    size = max(own, whole) if own or noise else 0.0
     floor = FLOOR * eps * float(np.sqrt(reduction)) * size
     why = f'{SAFETY:g} x noise {noise:.2e} + {FLOOR:g} eps sqrt({reduction}) x largest {size:.2e}'
     return Tolerance(SAFETY * noise + floor, why)

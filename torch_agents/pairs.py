@@ -119,6 +119,7 @@ INFOM = Pair(
 
 CRL_INFONCE = Pair(
     name='crl_infonce',
+    counts=('binary_accuracy', 'categorical_accuracy'),
     reference='reference_jax.crl_infonce:CRLInfoNCEAgent',
     port='torch_agents.crl_infonce:CRLInfoNCEAgent',
     draws=DRAWS,
@@ -144,6 +145,7 @@ CRL_INFONCE = Pair(
 
 TD_INFONCE = Pair(
     name='td_infonce',
+    counts=('binary_accuracy', 'categorical_accuracy'),
     reference='reference_jax.td_infonce:TDInfoNCEAgent',
     port='torch_agents.td_infonce:TDInfoNCEAgent',
     draws=DRAWS,
@@ -196,6 +198,7 @@ HILP = Pair(
 
 FB_REPR = Pair(
     name='fb_repr',
+    smallest={'B': 2},  # its losses divide by B - 1
     reference='reference_jax.fb_repr:FBReprAgent',
     port='torch_agents.fb_repr:FBReprAgent',
     draws=DRAWS,

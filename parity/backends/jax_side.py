@@ -208,10 +208,21 @@ def _reach_of(call: LossCall, agent: Any, batch: Any, key: Any) -> dict[str, Any
         _, info = _call(call, agent, batch, key, params)
         return {name: value for name, value in info.items() if is_term(name)}
 
+    # One transposition for each term: jacrev would send zeros through the others, and 0 * inf is not 0
+    values, linear = jax.linearize(terms, agent.network.params)
     return {
         term: {network: _largest(leaves) for network, leaves in grads.items()}
-        for term, grads in jax.jacrev(terms)(agent.network.params).items()
+        for term, grads in ((term, _transposed(linear, term, value, agent)) for term, value in values.items())
     }
+
+
+def _transposed(linear: Callable[..., Any], term: str, value: Any, agent: Any) -> Any:
+    import jax
+    import jax.numpy as jnp
+
+    transposed = jax.linear_transpose(lambda tangents: linear(tangents)[term], agent.network.params)
+    (grads,) = transposed(jnp.ones_like(value))
+    return grads
 
 
 def _largest(tree: Any) -> Any:

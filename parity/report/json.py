@@ -1,11 +1,11 @@
 """Verdicts as JSON files: one per pair and an index, each written whole or not at all."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from parity.report import files
 from parity.verdict import Verdict
 
 FORMAT = 1
@@ -13,8 +13,7 @@ FORMAT = 1
 
 def write(verdicts: Sequence[Verdict], folder: Path) -> list[Path]:
     """Write `<pair>.json` for each verdict, then `index.json`; returns the paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    written = [_write(folder / f'{verdict.pair}.json', report(verdict)) for verdict in verdicts]
+    written = [_write(folder / f'{files.stem(verdict.pair)}.json', report(verdict)) for verdict in verdicts]
     return [*written, _write(folder / 'index.json', index(verdicts))]
 
 
@@ -31,7 +30,7 @@ def index(verdicts: Sequence[Verdict]) -> dict[str, Any]:
             {
                 'pair': verdict.pair,
                 'outcome': verdict.outcome,
-                'file': f'{verdict.pair}.json',
+                'file': f'{files.stem(verdict.pair)}.json',
                 'cases': len(verdict.cases),
                 'seconds': round(verdict.seconds, 1),
                 'stages': worst_of_stages(verdict),
@@ -65,14 +64,7 @@ def _badness(entry: dict[str, Any]) -> tuple[int, float]:
 
 def _write(path: Path, content: dict[str, Any]) -> Path:
     # JSON has no infinity; a margin without one is written as text
-    text = json.dumps(_finite(content), indent=1, allow_nan=False)
-    temporary = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-    try:
-        temporary.write_text(text + '\n')
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return files.write(path, json.dumps(_finite(content), indent=1, allow_nan=False) + '\n')
 
 
 def _finite(value: Any) -> Any:
