@@ -82,10 +82,47 @@ class Runs:
     @functools.cached_property
     def nearby64(self) -> list[Runner]:
         """The reference in float64 with scaled parameters, before every step as well."""
-        side, moves = self.created, [_scaling(k) for k in range(SAMPLES['float64'])]
         return [
-            Runner(side.like('float64'), self.pair, self.inputs, self.reference64, move) for move in moves
+            Runner(
+                self.created.like('float64'),
+                self.pair,
+                self.inputs,
+                self.reference64,
+                _scaling(sample),
+                functools.partial(self._drift, sample),
+            )
+            for sample in range(SAMPLES['float64'])
         ]
+
+    def _drift(self, sample: int, step: str, state: State) -> State:
+        """A state as far off as Adam may be after this step, for what follows from it in a free run.
+
+        One share for a whole leaf keeps what is equal in it equal, so that a tie stays a tie.
+        """
+        rng = np.random.default_rng([sample, *step.encode()])
+        params = {}
+        for path, leaf in state.params.items():
+            share = rng.choice([-1, 1]) * rng.uniform(0.5, 1)
+            params[path] = leaf + share * self._steps64[step].get(path, 0.0)
+        return dataclasses.replace(state, params=params)
+
+    @functools.cached_property
+    def _steps64(self) -> dict[str, dict[str, np.ndarray]]:
+        """For each update in float64, how far the gradient's tolerance moves each parameter."""
+        truth = self.reference64.stage('update')
+        noise, whole = self._noise('update', 'float64'), _largest_gradients('update', truth)
+        found = {
+            path: tolerance(leaf, noise[path], 'float64', self.inputs.reduction, whole[path])
+            for path, leaf in truth.items()
+            if path in whole
+        }
+        return {
+            step: {
+                path: steps for path, (steps, _) in self._slacks(moments, trees.subtree(found, step)).items()
+            }
+            for step in dict.fromkeys(path.split('/')[0] for path in truth)
+            for moments in [trees.subtree(truth, step)]
+        }
 
     @functools.cached_property
     def port64(self) -> Runner:
@@ -160,9 +197,6 @@ class Runs:
         widened = dict(found)
         for step in dict.fromkeys(path.split('/')[0] for path in truth):
             moments = trees.subtree(truth, step)
-            if accumulate:
-                for path, slack in _followers(moments, total).items():
-                    _widen(widened, f'{step}/params/{path}', slack, 'Adam steps of what it follows')
             for path, (steps, squares) in self._slacks(moments, trees.subtree(found, step)).items():
                 total[path] = steps + (total.get(path, 0.0) if accumulate else 0.0)
                 _widen(widened, f'{step}/params/{path}', total[path], 'Adam step of the gradient tolerance')
@@ -208,18 +242,6 @@ def _largest_gradients(stage: str, truth: Arrays) -> dict[str, float]:
     for path, vector in vectors.items():
         sizes[vector] = max(sizes.get(vector, 0.0), largest(truth[path]))
     return {path: sizes[vector] for path, vector in vectors.items()}
-
-
-def _followers(moments: Arrays, total: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """For parameters without a gradient, targets: the slack so far of the one that has the same inner path."""
-    slacks = {}
-    for path, leaf in trees.subtree(moments, 'params').items():
-        if not moments[f'opt_mu/{path}'].any():
-            inner = path.partition('/')[2]
-            same = [slack for other, slack in total.items() if other.partition('/')[2] == inner]
-            fitting = [slack for slack in same if slack.shape == leaf.shape]
-            slacks |= {path: np.maximum.reduce(fitting)} if fitting else {}
-    return slacks
 
 
 def _widen(tolerances: dict[str, Tolerance], path: str, extra: np.ndarray, why: str) -> None:

@@ -50,6 +50,7 @@ class Runner:
     side:   already created.
     leader: the side whose states the update stage restores before each step; without one it runs freely.
     move:   applied to every state before it is restored.
+    drift:  called with each step's name and its state in the rollout, returns the state to go on from.
     """
 
     def __init__(
@@ -59,7 +60,9 @@ class Runner:
         inputs: Inputs,
         leader: 'Runner | None' = None,
         move: Callable[[State], State] = lambda state: state,
+        drift: Callable[[str, State], State] | None = None,
     ) -> None:
+        self.drift = drift
         self.side, self.pair, self.inputs, self.leader, self.move = side, pair, inputs, leader, move
         self.states: list[State] = []
         self._results: dict[str, Arrays] = {}
@@ -119,6 +122,8 @@ class Runner:
         results: Arrays = {}
         for i, call in self._script():
             results.update(self._step(i, call))
+            if self.drift is not None:
+                self.side.restore(self.drift(step_name(i, call), self.side.state()))
         self._results['rollout'] = results
 
     def _script(self) -> list[tuple[int, UpdateCall]]:
