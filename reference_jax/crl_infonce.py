@@ -9,7 +9,14 @@ from jax.nn import logsumexp
 
 from reference_jax.agent import complete_config, prefixed
 from reference_jax.encoders import make_encoders
-from reference_jax.infonce import InfoNCEAgent, cross_entropy, identity_like, logits_info, pair_logits
+from reference_jax.infonce import (
+    InfoNCEAgent,
+    accuracy,
+    cross_entropy,
+    identity_like,
+    logits_info,
+    pair_logits,
+)
 from reference_jax.networks import Actor, GCBilinearValue, Value
 from reference_jax.train_state import TrainState
 
@@ -42,7 +49,7 @@ class CRLInfoNCEAgent(InfoNCEAgent):
             'v_mean': v.mean(),
             'v_max': v.max(),
             'v_min': v.min(),
-            'binary_accuracy': correct.astype(logits.dtype).mean(),
+            'binary_accuracy': accuracy(correct),
             **logits_info(logits),
         }
 

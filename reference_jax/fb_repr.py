@@ -87,7 +87,6 @@ class FBReprAgent(ImplicitQAgent):
             q, dist, batch['actions'], self.config['alpha_repr'], self.config['normalize_q_loss']
         )
 
-    @jax.jit
     def sample_latents(self, batch, rng):
         """A latent (B, L) for each transition: at random, or what leads to a state of the batch."""
         observations, actions = batch['observations'], batch['actions']

@@ -10,7 +10,14 @@ from jax.nn import softmax
 
 from reference_jax.agent import aggregate, complete_config, prefixed
 from reference_jax.encoders import GCEncoder, make_encoders
-from reference_jax.infonce import InfoNCEAgent, cross_entropy, identity_like, logits_info, pair_logits
+from reference_jax.infonce import (
+    InfoNCEAgent,
+    accuracy,
+    cross_entropy,
+    identity_like,
+    logits_info,
+    pair_logits,
+)
 from reference_jax.networks import GCActor, GCBilinearValue, Value
 from reference_jax.train_state import TrainState
 
@@ -42,7 +49,7 @@ class TDInfoNCEAgent(InfoNCEAgent):
             'v_mean': v.mean(),
             'v_max': v.max(),
             'v_min': v.min(),
-            'binary_accuracy': correct.astype(logits.dtype).mean(),
+            'binary_accuracy': accuracy(correct),
             **logits_info(logits),
         }
 

@@ -6,7 +6,14 @@ from torch import logsumexp
 from torch_agents import random
 from torch_agents.agent import complete_config, prefixed
 from torch_agents.encoders import make_encoders
-from torch_agents.infonce import InfoNCEAgent, cross_entropy, identity_like, logits_info, pair_logits
+from torch_agents.infonce import (
+    InfoNCEAgent,
+    accuracy,
+    cross_entropy,
+    identity_like,
+    logits_info,
+    pair_logits,
+)
 from torch_agents.layers import maximum
 from torch_agents.networks import Actor, GCBilinearValue, Value
 from torch_agents.train_state import TrainState
@@ -40,7 +47,7 @@ class CRLInfoNCEAgent(InfoNCEAgent):
             'v_mean': v.mean(),
             'v_max': v.max(),
             'v_min': v.min(),
-            'binary_accuracy': correct.to(logits.dtype).mean(),
+            'binary_accuracy': accuracy(correct),
             **logits_info(logits),
         }
 
