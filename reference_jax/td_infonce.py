@@ -134,7 +134,7 @@ class TDInfoNCEAgent(InfoNCEAgent):
     @classmethod
     def create(cls, seed, ex_observations, ex_actions, config):
         """A new agent for observations and actions like the examples ((B, ...) and (B, A))."""
-        config = complete_config(config, get_config(), logit_agg=('mean', 'min'))
+        config = complete_config(config, get_config())
         rng = random.PRNGKey(seed)
         rng, init_rng = random.split(rng)
 

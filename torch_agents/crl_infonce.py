@@ -108,9 +108,7 @@ class CRLInfoNCEAgent(InfoNCEAgent):
     @classmethod
     def create(cls, seed, ex_observations, ex_actions, config, device=None, dtype=None):
         """A new agent for observations and actions like the examples ((B, ...) and (B, A))."""
-        config = complete_config(
-            config, get_config(), contrastive_loss=('forward_infonce', 'symmetric_infonce')
-        )
+        config = complete_config(config, get_config())
         rng = random.PRNGKey(seed).to(device)
         rng, init_rng = random.split(rng)
 
