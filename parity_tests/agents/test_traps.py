@@ -1,8 +1,8 @@
 """What ports of these agents usually get wrong, trap by trap.
 
 Most traps are laid by the golden files: the reference and the port agree with a file (test_goldens.py), so
-that neither is in a trap which moves its values. Here each trap is sprung in the port, which must then disagree
-with the file where it agreed before. What no file holds is compared directly, reference against port.
+that neither is in a trap which moves its values. Here each trap is sprung in the port, which must then
+disagree with the file where it agreed before. What no file holds is compared directly, reference against port.
 """
 
 import math
