@@ -2,7 +2,7 @@
 
 Most traps are laid by the golden files: the reference and the port agree with a file (test_goldens.py), so
 that neither is in a trap which moves its values. Here each trap is sprung in the port, which must then
-disagree with the file where it agreed before. What no file holds is compared directly, reference against port.
+disagree with the file where it agreed before. What no file holds is compared directly, reference with port.
 """
 
 import math
