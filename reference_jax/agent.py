@@ -1,5 +1,7 @@
 """What the agents share: their state, the update, behavioural cloning and acting."""
 
+import math
+import numbers
 from typing import Any
 
 import flax.struct
@@ -8,25 +10,92 @@ import jax.numpy as jnp
 from flax.core import FrozenDict
 from jax import random
 
+from reference_jax.encoders import encoder_modules
 from reference_jax.train_state import TrainState
 
+# the keys that have but a few values
+CHOICES = {
+    'actor_loss': ('awr', 'ddpgbc'),
+    'contrastive_loss': ('forward_infonce', 'symmetric_infonce'),
+    'critic_latent_type': ('prior', 'encoding'),
+    'logit_agg': ('mean', 'min'),
+    'q_agg': ('mean', 'min'),
+    'repr_agg': ('mean', 'min'),
+}
+PROBABILITY = ('a number from 0 to 1', lambda x: 0 <= x <= 1)
+RATE = ('a number above 0 and at most 1', lambda x: 0 < x <= 1)
+POSITIVE = ('a number above 0', lambda x: x > 0)
+NOT_NEGATIVE = ('a number of at least 0', lambda x: x >= 0)
+# what a floating value may be; those that are not listed may be anything of at least 0
+RANGES = {
+    'lr': POSITIVE,
+    'discount': PROBABILITY,
+    'tau': RATE,
+    'target_repr_center_tau': RATE,
+    'expectile': ('a number above 0 and below 1', lambda x: 0 < x < 1),
+    'latent_mix_prob': PROBABILITY,
+    'actor_fc_scale': POSITIVE,
+    'repr_temp': POSITIVE,
+    'target_repr_temp': POSITIVE,
+    'value_p_curgoal': PROBABILITY,
+    'value_p_trajgoal': PROBABILITY,
+    'value_p_randomgoal': PROBABILITY,
+    'actor_p_curgoal': PROBABILITY,
+    'actor_p_trajgoal': PROBABILITY,
+    'actor_p_randomgoal': PROBABILITY,
+}
 
-def complete_config(config, defaults, **choices):
+
+def complete_config(config, defaults, needs_encoder=False):
     """The defaults with the values of config in their place; lists become tuples.
 
-    choices: the allowed values of keys that have but a few.
+    needs_encoder: the agent cannot do with the encoder None.
     Raises ValueError for a key that the defaults do not have, and for a value that is not allowed.
     """
     unknown = sorted(set(config) - set(defaults))
     if unknown:
         raise ValueError(f'unknown config keys {unknown}; {defaults["agent_name"]} has {sorted(defaults)}')
+    encoders = tuple(encoder_modules) if needs_encoder else (None, *encoder_modules)
+    choices = {**CHOICES, 'agent_name': (defaults['agent_name'],), 'encoder': encoders}
     values = {key: config.get(key, value) for key, value in defaults.items()}
-    for key, allowed in choices.items():
-        if values[key] not in allowed:
-            raise ValueError(f'{key}={values[key]!r}; choose one of: {", ".join(allowed)}')
+    for key, value in values.items():
+        allowed, is_allowed = allowed_values(key, defaults[key], choices)
+        if not is_allowed(value):
+            raise ValueError(f'{key}={value!r}; choose {allowed}')
     return FrozenDict(
         {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
     )
+
+
+def allowed_values(key, default, choices):
+    """What the value of a key may be, in words, and the function that tells; by the type of its default."""
+    if key in choices:
+        options = choices[key]
+        return f'one of: {", ".join(map(repr, options))}', lambda value: value in options
+    if isinstance(default, bool):
+        return 'one of: True, False', lambda value: isinstance(value, bool)
+    if isinstance(default, tuple):
+        return 'a tuple of integers of at least 1, with one or more of them', is_sizes
+    if isinstance(default, int):
+        least = 0 if key.endswith('_start_offset') else 1
+        return f'an integer of at least {least}', lambda value: is_integer(value) and value >= least
+    allowed, is_inside = RANGES.get(key, NOT_NEGATIVE)
+    return allowed, lambda value: is_number(value) and is_inside(value)
+
+
+def is_integer(value):
+    """Whether it is a whole number; True and False are none."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def is_number(value):
+    """Whether it is a finite number; True and False are none."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def is_sizes(value):
+    """Whether it has the sizes of some layers."""
+    return isinstance(value, tuple | list) and bool(value) and all(is_integer(x) and x >= 1 for x in value)
 
 
 def prefixed(prefix, info):

@@ -9,7 +9,14 @@ from jax.nn import logsumexp
 
 from reference_jax.agent import complete_config, prefixed
 from reference_jax.encoders import make_encoders
-from reference_jax.infonce import InfoNCEAgent, cross_entropy, identity_like, logits_info, pair_logits
+from reference_jax.infonce import (
+    InfoNCEAgent,
+    accuracy,
+    cross_entropy,
+    identity_like,
+    logits_info,
+    pair_logits,
+)
 from reference_jax.networks import Actor, GCBilinearValue, Value
 from reference_jax.train_state import TrainState
 
@@ -42,7 +49,7 @@ class CRLInfoNCEAgent(InfoNCEAgent):
             'v_mean': v.mean(),
             'v_max': v.max(),
             'v_min': v.min(),
-            'binary_accuracy': correct.astype(logits.dtype).mean(),
+            'binary_accuracy': accuracy(correct),
             **logits_info(logits),
         }
 
@@ -105,9 +112,7 @@ class CRLInfoNCEAgent(InfoNCEAgent):
     @classmethod
     def create(cls, seed, ex_observations, ex_actions, config):
         """A new agent for observations and actions like the examples ((B, ...) and (B, A))."""
-        config = complete_config(
-            config, get_config(), contrastive_loss=('forward_infonce', 'symmetric_infonce')
-        )
+        config = complete_config(config, get_config())
         rng = random.PRNGKey(seed)
         rng, init_rng = random.split(rng)
 

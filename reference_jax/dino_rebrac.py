@@ -9,7 +9,7 @@ from jax import random
 from jax.nn import log_softmax, softmax
 
 from reference_jax.agent import complete_config, prefixed
-from reference_jax.encoders import encoder_modules, make_encoders
+from reference_jax.encoders import make_encoders
 from reference_jax.networks import Actor, Param, Value
 from reference_jax.rebrac import ReBRACAgent
 from reference_jax.train_state import TrainState
@@ -115,7 +115,7 @@ class DINOReBRACAgent(ReBRACAgent):
     @classmethod
     def create(cls, seed, ex_observations, ex_actions, config):
         """A new agent for observations and actions like the examples ((B, ...) and (B, A))."""
-        config = complete_config(config, get_config(), encoder=tuple(encoder_modules))
+        config = complete_config(config, get_config(), needs_encoder=True)
         rng = random.PRNGKey(seed)
         rng, encoder_rng, init_rng = random.split(rng, 3)
 

@@ -87,7 +87,6 @@ class FBReprAgent(ImplicitQAgent):
             q, dist, batch['actions'], self.config['alpha_repr'], self.config['normalize_q_loss']
         )
 
-    @jax.jit
     def sample_latents(self, batch, rng):
         """A latent (B, L) for each transition: at random, or what leads to a state of the batch."""
         observations, actions = batch['observations'], batch['actions']
@@ -173,7 +172,7 @@ class FBReprAgent(ImplicitQAgent):
     @classmethod
     def create(cls, seed, ex_observations, ex_actions, config):
         """A new agent for observations and actions like the examples ((B, ...) and (B, A))."""
-        config = complete_config(config, get_config(), repr_agg=('mean', 'min'))
+        config = complete_config(config, get_config())
         rng = random.PRNGKey(seed)
         rng, init_rng = random.split(rng)
 

@@ -56,7 +56,6 @@ class HILPAgent(ImplicitQAgent):
         )
         return next_phis[0] - phis[0]
 
-    @jax.jit
     def sample_latents(self, batch, rng):
         """A random skill (B, L) for each transition, and the rewards (B,) of going its way."""
         actions = batch['actions']

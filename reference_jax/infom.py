@@ -258,9 +258,7 @@ class InFOMAgent(Agent):
     @classmethod
     def create(cls, seed, ex_observations, ex_actions, config):
         """A new agent for observations and actions like the examples ((B, ...) and (B, A))."""
-        config = complete_config(
-            config, get_config(), q_agg=('mean', 'min'), critic_latent_type=('prior', 'encoding')
-        )
+        config = complete_config(config, get_config())
         rng = random.PRNGKey(seed)
         rng, init_rng, _ = random.split(rng, 3)
 

@@ -23,12 +23,17 @@ def identity_like(logits):
     return jnp.eye(logits.shape[0], dtype=logits.dtype)
 
 
+def accuracy(correct):
+    """The share of true values; float32 in float64, too, as in the original."""
+    return correct.mean()
+
+
 def logits_info(logits):
     """How well logits (B, B) find each state's own goal, and their means on and off the diagonal."""
     identity = identity_like(logits)
     correct = logits.argmax(axis=1) == identity.argmax(axis=1)
     return {
-        'categorical_accuracy': correct.astype(logits.dtype).mean(),
+        'categorical_accuracy': accuracy(correct),
         'logits_pos': (logits * identity).sum() / identity.sum(),
         'logits_neg': (logits * (1 - identity)).sum() / (1 - identity).sum(),
         'logits': logits.mean(),

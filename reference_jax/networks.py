@@ -43,6 +43,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x):
+        check_vectors(x)
         for i, size in enumerate(self.hidden_dims):
             x = Dense(size, kernel_init=default_init(), name=f'Dense_{i}')(x)
             if i + 1 < len(self.hidden_dims) or self.activate_final:
@@ -71,10 +72,41 @@ def normalize_latents(latents):
     return latents / lengths * math.sqrt(latents.shape[-1])
 
 
+def check_vectors(x):
+    """Raise ValueError where a network of vectors (..., O) is given images."""
+    if x.dtype == jnp.uint8 and x.ndim >= 3:
+        raise ValueError(
+            f'expected vectors (..., O), found images {shown(x)}; pass vectors, or create the agent with an '
+            'encoder of images, such as impala_small'
+        )
+
+
+def check_images(x):
+    """Raise ValueError where an encoder of images (..., H, W, C) is given vectors."""
+    if x.ndim < 3:
+        raise ValueError(
+            f'expected images (..., H, W, C), found {shown(x)}; pass images, or create the agent with '
+            "encoder='mlp' or None"
+        )
+
+
+def shown(x):
+    """The dtype and shape of an array, `uint8[8,64,64,3]`."""
+    return f'{x.dtype}[{",".join(map(str, x.shape))}]'
+
+
+def encode(encoder, observations):
+    """What the encoder makes of the observations; without one they are taken as they are, as vectors."""
+    if encoder is None:
+        check_vectors(observations)
+        return observations
+    return encoder(observations)
+
+
 def goal_conditioned_inputs(gc_encoder, observations, goals, goal_encoded):
     """Observations and goals (None: left out) as one vector (..., I), encoded if there is an encoder."""
     if gc_encoder is None:
-        return concatenate_inputs(observations, goals)
+        return concatenate_inputs(encode(None, observations), goals)
     return gc_encoder(observations, goals, goal_encoded=goal_encoded)
 
 
@@ -96,8 +128,7 @@ class Value(nn.Module):
         self.value_net = make_mlp(hidden_dims, self.num_ensembles, layer_norm=self.layer_norm)
 
     def __call__(self, observations, actions=None):
-        if self.encoder is not None:
-            observations = self.encoder(observations)
+        observations = encode(self.encoder, observations)
         v = self.value_net(concatenate_inputs(observations, actions))
         return v.squeeze(-1) if self.value_dim == 1 else v
 
@@ -149,10 +180,8 @@ class GCBilinearValue(nn.Module):
 
     def __call__(self, observations, goals, actions=None, info=False):
         """The value; with info=True (value, phi (..., L), psi (..., L)), before exp and division."""
-        if self.state_encoder is not None:
-            observations = self.state_encoder(observations)
-        if self.goal_encoder is not None:
-            goals = self.goal_encoder(goals)
+        observations = encode(self.state_encoder, observations)
+        goals = encode(self.goal_encoder, goals)
         phi = self.phi(concatenate_inputs(observations, actions))
         psi = self.psi(goals)
 
@@ -183,8 +212,7 @@ class GCMetricValue(nn.Module):
 
     def features(self, observations):
         """phi of (..., O): (..., L), or (E, ..., L)."""
-        if self.encoder is not None:
-            observations = self.encoder(observations)
+        observations = encode(self.encoder, observations)
         return self.phi(observations)
 
     def __call__(self, observations, goals, is_phi=False, info=False):
@@ -243,8 +271,7 @@ class Actor(Policy):
     encoder: nn.Module | None = None
 
     def __call__(self, observations, temperature=1.0):
-        if self.encoder is not None:
-            observations = self.encoder(observations)
+        observations = encode(self.encoder, observations)
         return self.distribution(observations, temperature)
 
 
@@ -295,8 +322,7 @@ class IntentionEncoder(nn.Module):
         self.log_std_net = Dense(self.latent_dim, kernel_init=default_init())
 
     def __call__(self, observations, actions):
-        if self.encoder is not None:
-            observations = self.encoder(observations)
+        observations = encode(self.encoder, observations)
         outputs = self.trunk_net(concatenate_inputs(observations, actions))
         means = self.mean_net(outputs)
         log_stds = self.log_std_net(outputs)

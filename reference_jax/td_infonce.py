@@ -10,7 +10,14 @@ from jax.nn import softmax
 
 from reference_jax.agent import aggregate, complete_config, prefixed
 from reference_jax.encoders import GCEncoder, make_encoders
-from reference_jax.infonce import InfoNCEAgent, cross_entropy, identity_like, logits_info, pair_logits
+from reference_jax.infonce import (
+    InfoNCEAgent,
+    accuracy,
+    cross_entropy,
+    identity_like,
+    logits_info,
+    pair_logits,
+)
 from reference_jax.networks import GCActor, GCBilinearValue, Value
 from reference_jax.train_state import TrainState
 
@@ -42,7 +49,7 @@ class TDInfoNCEAgent(InfoNCEAgent):
             'v_mean': v.mean(),
             'v_max': v.max(),
             'v_min': v.min(),
-            'binary_accuracy': correct.astype(logits.dtype).mean(),
+            'binary_accuracy': accuracy(correct),
             **logits_info(logits),
         }
 
@@ -127,7 +134,7 @@ class TDInfoNCEAgent(InfoNCEAgent):
     @classmethod
     def create(cls, seed, ex_observations, ex_actions, config):
         """A new agent for observations and actions like the examples ((B, ...) and (B, A))."""
-        config = complete_config(config, get_config(), logit_agg=('mean', 'min'))
+        config = complete_config(config, get_config())
         rng = random.PRNGKey(seed)
         rng, init_rng = random.split(rng)
 

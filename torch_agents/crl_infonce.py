@@ -6,7 +6,14 @@ from torch import logsumexp
 from torch_agents import random
 from torch_agents.agent import complete_config, prefixed
 from torch_agents.encoders import make_encoders
-from torch_agents.infonce import InfoNCEAgent, cross_entropy, identity_like, logits_info, pair_logits
+from torch_agents.infonce import (
+    InfoNCEAgent,
+    accuracy,
+    cross_entropy,
+    identity_like,
+    logits_info,
+    pair_logits,
+)
 from torch_agents.layers import maximum
 from torch_agents.networks import Actor, GCBilinearValue, Value
 from torch_agents.train_state import TrainState
@@ -40,7 +47,7 @@ class CRLInfoNCEAgent(InfoNCEAgent):
             'v_mean': v.mean(),
             'v_max': v.max(),
             'v_min': v.min(),
-            'binary_accuracy': correct.to(logits.dtype).mean(),
+            'binary_accuracy': accuracy(correct),
             **logits_info(logits),
         }
 
@@ -101,9 +108,7 @@ class CRLInfoNCEAgent(InfoNCEAgent):
     @classmethod
     def create(cls, seed, ex_observations, ex_actions, config, device=None, dtype=None):
         """A new agent for observations and actions like the examples ((B, ...) and (B, A))."""
-        config = complete_config(
-            config, get_config(), contrastive_loss=('forward_infonce', 'symmetric_infonce')
-        )
+        config = complete_config(config, get_config())
         rng = random.PRNGKey(seed).to(device)
         rng, init_rng = random.split(rng)
 

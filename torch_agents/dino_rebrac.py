@@ -7,7 +7,7 @@ from torch import log_softmax, softmax
 
 from torch_agents import random
 from torch_agents.agent import complete_config, prefixed
-from torch_agents.encoders import encoder_modules, make_encoders
+from torch_agents.encoders import make_encoders
 from torch_agents.layers import clip
 from torch_agents.networks import Actor, Param, Value
 from torch_agents.rebrac import ReBRACAgent
@@ -115,7 +115,7 @@ class DINOReBRACAgent(ReBRACAgent):
     @classmethod
     def create(cls, seed, ex_observations, ex_actions, config, device=None, dtype=None):
         """A new agent for observations and actions like the examples ((B, ...) and (B, A))."""
-        config = complete_config(config, get_config(), encoder=tuple(encoder_modules))
+        config = complete_config(config, get_config(), needs_encoder=True)
         rng = random.PRNGKey(seed).to(device)
         rng, _, init_rng = random.split(rng, 3)
 

@@ -16,7 +16,7 @@ from torch_agents.layers import (
     swish,
     variance_scaling,
 )
-from torch_agents.networks import MLP, concatenate_inputs
+from torch_agents.networks import MLP, check_images, concatenate_inputs, shown
 
 
 class ResnetStack(nn.Module):
@@ -66,6 +66,7 @@ class ImpalaEncoder(nn.Module):
         self.MLP_0 = MLP(self.mlp_hidden_dims, activate_final=True, layer_norm=self.layer_norm)
 
     def forward(self, observations):
+        check_images(observations)
         # float32 whatever the parameters are, and what XLA makes of x / 255: x times the rounded 1 / 255
         x = observations.to(torch.float32) * (1 / 255)
         for i in range(len(self.stack_sizes)):
@@ -141,6 +142,7 @@ class ResNetEncoder(nn.Module):
                 yield self.num_filters * 2**stage, 2 if stage > 0 and block == 0 else 1
 
     def forward(self, observations):
+        check_images(observations)
         x = observations.to(torch.float32)
         # what XLA makes of x / 127.5 - 1, fma(x, 1 / 127.5, -1): these two products are exact, fused or not
         x = (x * (1 / 128) - 1.0) + x * (float(np.float32(1 / 127.5)) - 1 / 128)
@@ -201,10 +203,8 @@ encoder_modules = {
 def make_encoders(name, networks, ex_observations, ex_actions):
     """A new encoder for each of the networks, {} if the configuration names none.
 
-    Raises ValueError for a name that is not registered, or whose encoders do not fit the observations.
+    Raises ValueError where they do not fit the observations.
     """
-    if name is not None and name not in encoder_modules:
-        raise ValueError(f'encoder={name!r}; choose one of: None, {", ".join(encoder_modules)}')
     encoders = {} if name is None else {network: encoder_modules[name]() for network in networks}
     for encoder in encoders.values() or [None]:
         check_observations(name, encoder, ex_observations, ex_actions)
@@ -222,8 +222,8 @@ def check_observations(name, encoder, ex_observations, ex_actions):
     else:
         expected, choices = 'vectors (..., O)', 'one of images, such as impala_small'
     raise ValueError(
-        f'encoder={name!r} takes {expected}, but the observations have shape {tuple(ex_observations.shape)} '
-        f'with actions of shape {tuple(ex_actions.shape)}; choose {choices}'
+        f'encoder={name!r} takes {expected}, but the observations are {shown(ex_observations)} with actions '
+        f'{shown(ex_actions)}; choose {choices}'
     )
 
 

@@ -170,7 +170,7 @@ class FBReprAgent(ImplicitQAgent):
     @classmethod
     def create(cls, seed, ex_observations, ex_actions, config, device=None, dtype=None):
         """A new agent for observations and actions like the examples ((B, ...) and (B, A))."""
-        config = complete_config(config, get_config(), repr_agg=('mean', 'min'))
+        config = complete_config(config, get_config())
         rng = random.PRNGKey(seed).to(device)
         rng, init_rng = random.split(rng)
 

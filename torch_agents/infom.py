@@ -251,9 +251,7 @@ class InFOMAgent(Agent):
     @classmethod
     def create(cls, seed, ex_observations, ex_actions, config, device=None, dtype=None):
         """A new agent for observations and actions like the examples ((B, ...) and (B, A))."""
-        config = complete_config(
-            config, get_config(), q_agg=('mean', 'min'), critic_latent_type=('prior', 'encoding')
-        )
+        config = complete_config(config, get_config())
         rng = random.PRNGKey(seed).to(device)
         rng, init_rng, _ = random.split(rng, 3)
 

@@ -23,12 +23,18 @@ def identity_like(logits):
     return torch.eye(logits.shape[0]).to(logits)
 
 
+def accuracy(correct):
+    """The share of true values; float32 in float64, too, as in the original."""
+    # parity: the mean of booleans is float32 in JAX, whatever the precision
+    return correct.to(torch.float32).mean()
+
+
 def logits_info(logits):
     """How well logits (B, B) find each state's own goal, and their means on and off the diagonal."""
     identity = identity_like(logits)
     correct = logits.argmax(axis=1) == identity.argmax(axis=1)
     return {
-        'categorical_accuracy': correct.to(logits.dtype).mean(),
+        'categorical_accuracy': accuracy(correct),
         'logits_pos': (logits * identity).sum() / identity.sum(),
         'logits_neg': (logits * (1 - identity)).sum() / (1 - identity).sum(),
         'logits': logits.mean(),

@@ -72,7 +72,7 @@ class IQLAgent(ImplicitQAgent):
     @classmethod
     def create(cls, seed, ex_observations, ex_actions, config, device=None, dtype=None):
         """A new agent for observations and actions like the examples ((B, ...) and (B, A))."""
-        config = complete_config(config, get_config(), actor_loss=('awr', 'ddpgbc'))
+        config = complete_config(config, get_config())
         rng = random.PRNGKey(seed).to(device)
         rng, init_rng = random.split(rng)
 

@@ -41,6 +41,7 @@ class MLP(nn.Module):
                 self.add_module(f'LayerNorm_{i}', LayerNorm(num_ensembles))
 
     def forward(self, x):
+        check_vectors(x)
         if self.num_ensembles > 1:
             x = x.expand(self.num_ensembles, *x.shape)
         for i in range(len(self.hidden_dims)):
@@ -71,10 +72,41 @@ def normalize_latents(latents):
     return latents / lengths * math.sqrt(latents.shape[-1])
 
 
+def check_vectors(x):
+    """Raise ValueError where a network of vectors (..., O) is given images."""
+    if x.dtype == torch.uint8 and x.ndim >= 3:
+        raise ValueError(
+            f'expected vectors (..., O), found images {shown(x)}; pass vectors, or create the agent with an '
+            'encoder of images, such as impala_small'
+        )
+
+
+def check_images(x):
+    """Raise ValueError where an encoder of images (..., H, W, C) is given vectors."""
+    if x.ndim < 3:
+        raise ValueError(
+            f'expected images (..., H, W, C), found {shown(x)}; pass images, or create the agent with '
+            "encoder='mlp' or None"
+        )
+
+
+def shown(x):
+    """The dtype and shape of an array, `uint8[8,64,64,3]`."""
+    return f'{str(x.dtype).removeprefix("torch.")}[{",".join(map(str, x.shape))}]'
+
+
+def encode(encoder, observations):
+    """What the encoder makes of the observations; without one they are taken as they are, as vectors."""
+    if encoder is None:
+        check_vectors(observations)
+        return observations
+    return encoder(observations)
+
+
 def goal_conditioned_inputs(gc_encoder, observations, goals, goal_encoded):
     """Observations and goals (None: left out) as one vector (..., I), encoded if there is an encoder."""
     if gc_encoder is None:
-        return concatenate_inputs(observations, goals)
+        return concatenate_inputs(encode(None, observations), goals)
     return gc_encoder(observations, goals, goal_encoded=goal_encoded)
 
 
@@ -94,8 +126,7 @@ class Value(nn.Module):
         self.value_net = make_mlp(hidden_dims, num_ensembles, layer_norm=layer_norm)
 
     def forward(self, observations, actions=None):
-        if self.encoder is not None:
-            observations = self.encoder(observations)
+        observations = encode(self.encoder, observations)
         v = self.value_net(concatenate_inputs(observations, actions))
         return v.squeeze(-1) if self.value_dim == 1 else v
 
@@ -153,10 +184,8 @@ class GCBilinearValue(nn.Module):
 
     def forward(self, observations, goals, actions=None, info=False):
         """The value; with info=True (value, phi (..., L), psi (..., L)), before exp and division."""
-        if self.state_encoder is not None:
-            observations = self.state_encoder(observations)
-        if self.goal_encoder is not None:
-            goals = self.goal_encoder(goals)
+        observations = encode(self.state_encoder, observations)
+        goals = encode(self.goal_encoder, goals)
         phi = self.phi(concatenate_inputs(observations, actions))
         psi = self.psi(goals)
 
@@ -184,8 +213,7 @@ class GCMetricValue(nn.Module):
 
     def features(self, observations):
         """phi of (..., O): (..., L), or (E, ..., L)."""
-        if self.encoder is not None:
-            observations = self.encoder(observations)
+        observations = encode(self.encoder, observations)
         return self.phi(observations)
 
     def forward(self, observations, goals, is_phi=False, info=False):
@@ -254,8 +282,7 @@ class Actor(Policy):
         self.encoder = encoder
 
     def forward(self, observations, temperature=1.0):
-        if self.encoder is not None:
-            observations = self.encoder(observations)
+        observations = encode(self.encoder, observations)
         return self.distribution(observations, temperature)
 
 
@@ -303,8 +330,7 @@ class IntentionEncoder(nn.Module):
         self.log_std_net = Dense(latent_dim, kernel_init=default_init())
 
     def forward(self, observations, actions):
-        if self.encoder is not None:
-            observations = self.encoder(observations)
+        observations = encode(self.encoder, observations)
         outputs = self.trunk_net(concatenate_inputs(observations, actions))
         means = self.mean_net(outputs)
         log_stds = self.log_std_net(outputs)

@@ -9,7 +9,14 @@ from torch import softmax
 from torch_agents import random
 from torch_agents.agent import aggregate, complete_config, prefixed
 from torch_agents.encoders import GCEncoder, make_encoders
-from torch_agents.infonce import InfoNCEAgent, cross_entropy, identity_like, logits_info, pair_logits
+from torch_agents.infonce import (
+    InfoNCEAgent,
+    accuracy,
+    cross_entropy,
+    identity_like,
+    logits_info,
+    pair_logits,
+)
 from torch_agents.networks import GCActor, GCBilinearValue, Value
 from torch_agents.train_state import TrainState
 
@@ -41,7 +48,7 @@ class TDInfoNCEAgent(InfoNCEAgent):
             'v_mean': v.mean(),
             'v_max': v.max(),
             'v_min': v.min(),
-            'binary_accuracy': correct.to(logits.dtype).mean(),
+            'binary_accuracy': accuracy(correct),
             **logits_info(logits),
         }
 
@@ -124,7 +131,7 @@ class TDInfoNCEAgent(InfoNCEAgent):
     @classmethod
     def create(cls, seed, ex_observations, ex_actions, config, device=None, dtype=None):
         """A new agent for observations and actions like the examples ((B, ...) and (B, A))."""
-        config = complete_config(config, get_config(), logit_agg=('mean', 'min'))
+        config = complete_config(config, get_config())
         rng = random.PRNGKey(seed).to(device)
         rng, init_rng = random.split(rng)
 
