@@ -31,8 +31,11 @@ def check_pairs(
         listener.start()
         pool = ProcessPoolExecutor(jobs, context, _start_worker, (lines, _threads(jobs)))
         try:
-            futures = [pool.submit(_check_in_worker, name, examples, seed, choice) for name in names]
-            return [future.result() for future in futures]
+            futures = {
+                name: pool.submit(_check_in_worker, name, examples, seed, choice)
+                for name in sorted(names, key=_longest_first)
+            }
+            return [futures[name].result() for name in names]
         finally:
             pool.shutdown(cancel_futures=True)
             lines.put(None)
@@ -44,6 +47,11 @@ def check_pair(name: str, examples: int, seed: int, choice: dict[str, Any], prog
     from parity.generated import all_cases
 
     return check(name, cases=all_cases(find(name), examples, seed), progress=progress, **choice)
+
+
+def _longest_first(name: str) -> int:
+    """More networks take longer to compile, and what takes longest must not start last."""
+    return -len(find(name).forward)
 
 
 def _threads(jobs: int) -> int:
