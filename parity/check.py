@@ -9,7 +9,7 @@ from parity.cases import Case
 from parity.errors import ParityError, unknown
 from parity.pair import Pair, find
 from parity.runs import Runs
-from parity.stages import STAGES
+from parity.stages import STAGES, stages_of
 from parity.verdict import CaseResult, Outcome, StageResult, Verdict
 
 DTYPES = ('float64', 'float32')
@@ -38,7 +38,7 @@ def check(
     started = time.perf_counter()
     target = pair if isinstance(pair, str) else pair.name
     pair = find(pair) if isinstance(pair, str) else pair
-    stages = _known('stage', list(STAGES) if stages is None else stages, list(STAGES))
+    stages = _known('stage', stages_of(pair) if stages is None else stages, list(STAGES))
     dtypes = _known('dtype', dtypes, list(DTYPES))
     tell = progress or (lambda _: None)
     results = tuple(_check_case(pair, target, case, stages, dtypes, device, tell) for case in cases)

@@ -18,7 +18,7 @@ def logged_draws(module: Any) -> Iterator[list[Any]]:
     name them.
     """
     log: list[Any] = []
-    with _replaced(module, KINDS, lambda kind, draw: _logging(kind, draw, log)):
+    with replaced(module, KINDS, lambda kind, draw: _logging(kind, draw, log)):
         yield log
 
 
@@ -29,13 +29,14 @@ def chosen_draws(
 
     jax draws other numbers in float64 than in float32 from the same key.
     """
-    return _replaced(module, FLOATING, lambda _, draw: _both(draw, dtype, choose))
+    return replaced(module, FLOATING, lambda _, draw: _both(draw, dtype, choose))
 
 
 @contextlib.contextmanager
-def _replaced(
+def replaced(
     module: Any, kinds: Iterable[str], replacement: Callable[[str, Callable[..., Any]], Callable[..., Any]]
 ) -> Iterator[None]:
+    """Put replacement(kind, original) in the place of each `module.<kind>` for a while."""
     originals = {kind: getattr(module, kind) for kind in kinds if hasattr(module, kind)}
     try:
         for kind, original in originals.items():

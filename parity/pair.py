@@ -27,6 +27,8 @@ class Pair:
     smallest:   dimension letter -> the smallest size that the agent is defined for, where that is not 1.
     counts:     info values that count comparisons, by the last part of their names: where two values agree to
                 rounding a comparison may fall either way, so that float32 allows one row more or less.
+    contractions: the functions of both jax.numpy and torch whose results in the losses are compared, such as
+                ('einsum', 'matmul'). Both sides must call them as `jnp.einsum` and `torch.einsum`, in one order.
     draws:      the module through which the port draws random numbers, 'torch_agents.random'.
     creating:   called with 'reference' or 'port', a context manager in which that side's agent is created.
     reshaped:   parameters whose shape an update changes, by their paths.
@@ -44,6 +46,7 @@ class Pair:
     sizes_from: Mapping[str, str] = field(default_factory=dict)
     smallest: Mapping[str, int] = field(default_factory=dict)
     counts: tuple[str, ...] = ()
+    contractions: tuple[str, ...] = ()
     draws: str | None = None
     creating: Callable[[str], AbstractContextManager[Any]] = nullcontext
     reshaped: tuple[str, ...] = ()

@@ -43,7 +43,7 @@ class Runs:
     @functools.cached_property
     def created(self) -> JaxSide:
         """The reference as its `create` makes it."""
-        side = JaxSide(self.pair.load('reference'), 'float32')
+        side = JaxSide(self.pair.load('reference'), 'float32', self.pair.contractions)
         with self.pair.creating('reference'):
             side.create(self.case.seed, self.batch, self.config)
         return side
@@ -224,7 +224,8 @@ class Runs:
 
     def _port(self, mode: Mode, leader: Runner) -> Runner:
         pair = self.pair
-        side = TorchSide(pair.load('port'), mode, pair.draws, self.device, pair.reshaped)
+        port = pair.load('port')
+        side = TorchSide(port, mode, pair.draws, self.device, pair.reshaped, pair.contractions)
         with pair.creating('port'):
             side.create(self.case.seed, self.batch, self.config)
         return Runner(side, self.pair, self.inputs, leader)

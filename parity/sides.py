@@ -107,7 +107,11 @@ class Side(Protocol):
         """The outputs of each network on its inputs, read frozen."""
 
     def losses(self, calls: Calls, batch: Arrays, key: np.ndarray) -> tuple[Arrays, Arrays]:
-        """({<call>/loss, <call>/info/..., <call>/draws/...}, gradients of the calls that are not frozen)."""
+        """Values and gradients.
+
+        {<call>/loss, <call>/info/..., <call>/draws/..., <call>/contractions/...}, and the gradients of the
+        calls that are not frozen.
+        """
 
     def reach(self, calls: Calls, batch: Arrays, key: np.ndarray) -> Arrays:
         """The largest gradient that each loss term sends into each network, `<call>/<term>/<network>`."""

@@ -16,6 +16,7 @@ STAGES: dict[str, str] = {
     'config': 'the default configurations, entry by entry',
     'params': 'the initial parameters and key that the same seed gives, exactly',
     'forward': 'the outputs of every network, from the same parameters and inputs',
+    'contractions': 'what each einsum, tensordot and matmul of the losses returns, as arrays',
     'loss': 'every loss and every info value, full, partial and frozen; the draws and their keys',
     'grads': 'the gradient of every parameter, and which loss term reaches which network',
     'update': 'parameters, targets, moments, key and info after each update, each from the reference state',
@@ -40,6 +41,13 @@ SCRIPT = (
     UpdateCall('finetune', PARTIAL),
     UpdateCall('finetune', FULL),
 )
+
+
+def stages_of(pair: Pair) -> list[str]:
+    """The stages that have something to compare for this pair."""
+    return [stage for stage in STAGES if stage != 'contractions' or pair.contractions]
+
+
 # A term reaches a network if its gradient there is more than rounding of the term's largest gradient.
 REACH = 1e3 * float(np.finfo(np.float64).eps)
 
@@ -90,8 +98,13 @@ class Runner:
         self._results['forward'] = self.side.forward(networks, {name: arrays[name] for name in sorted(used)})
 
     def _loss(self) -> None:
-        losses, grads = self.side.losses(LOSSES, self.batch, self.inputs.key)
-        self._results.update(loss=losses, grads=grads)
+        values, grads = self.side.losses(LOSSES, self.batch, self.inputs.key)
+        contractions = {path: leaf for path, leaf in values.items() if path.split('/')[1] == 'contractions'}
+        losses = {path: leaf for path, leaf in values.items() if path not in contractions}
+        self._results.update(contractions=contractions, loss=losses, grads=grads)
+
+    def _contractions(self) -> None:
+        self._loss()
 
     def _grads(self) -> None:
         self._loss()

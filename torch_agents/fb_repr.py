@@ -44,7 +44,7 @@ class FBReprAgent(ImplicitQAgent):
         repr_diag_loss = -torch.diagonal(measures, 0, -2, -1)
         repr_loss = (repr_diag_loss + repr_off_diag_loss).mean()
 
-        covariance = backward @ backward.T
+        covariance = torch.matmul(backward, backward.T)
         ortho_diag_loss = -2 * torch.diagonal(covariance)
         ortho_off_diag_loss = ((covariance * off_diagonal) ** 2).sum(axis=-1) / (size - 1)
         ortho_loss = self.config['orthonorm_coeff'] * (ortho_diag_loss + ortho_off_diag_loss).mean()

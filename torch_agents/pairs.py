@@ -32,6 +32,7 @@ MODEL = {
     for key, text in TRANSITIONS.items()
 }
 
+CONTRACTIONS = ('einsum', 'tensordot', 'matmul')
 HIDDEN = ((12, 10), (7,))
 # Encoders of the same kinds as those registered under these names, small enough to check in seconds.
 SMALL_ENCODERS = {
@@ -119,6 +120,7 @@ INFOM = Pair(
 
 CRL_INFONCE = Pair(
     name='crl_infonce',
+    contractions=CONTRACTIONS,
     counts=('binary_accuracy', 'categorical_accuracy'),
     reference='reference_jax.crl_infonce:CRLInfoNCEAgent',
     port='torch_agents.crl_infonce:CRLInfoNCEAgent',
@@ -145,6 +147,7 @@ CRL_INFONCE = Pair(
 
 TD_INFONCE = Pair(
     name='td_infonce',
+    contractions=CONTRACTIONS,
     counts=('binary_accuracy', 'categorical_accuracy'),
     reference='reference_jax.td_infonce:TDInfoNCEAgent',
     port='torch_agents.td_infonce:TDInfoNCEAgent',
@@ -198,6 +201,7 @@ HILP = Pair(
 
 FB_REPR = Pair(
     name='fb_repr',
+    contractions=CONTRACTIONS,
     smallest={'B': 2},  # its losses divide by B - 1
     reference='reference_jax.fb_repr:FBReprAgent',
     port='torch_agents.fb_repr:FBReprAgent',

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from parity import trees
+from parity.contractions import logged_contractions
 from parity.draws import chosen_draws, draw_leaves, logged_draws
 from parity.sides import LITERALS, Calls, LossCall, Mode, Networks, State, UpdateCall, is_term
 from parity.trees import Arrays
@@ -36,16 +37,17 @@ class JaxSide:
 
     mode 'wide' computes in float64 with the draws of float32 (jax draws other numbers in each precision): the
     truth by which float32 results are judged. It runs the programs of float64, which draw both and choose.
+    contractions: the functions of jax.numpy whose results in losses are logged.
     """
 
-    def __init__(self, target: type, mode: Mode) -> None:
-        self.target, self.mode = target, mode
+    def __init__(self, target: type, mode: Mode, contractions: tuple[str, ...] = ()) -> None:
+        self.target, self.mode, self.contractions = target, mode, contractions
         self.dtype = 'float32' if mode == 'float32' else 'float64'
         self.agent: Any = None
 
     def like(self, mode: Mode) -> 'JaxSide':
         """The same agent in another mode; cheap, because a Flax agent never changes in place."""
-        side = JaxSide(self.target, mode)
+        side = JaxSide(self.target, mode, self.contractions)
         side.agent = self.agent
         side.restore(self.state().astype(side.dtype))
         return side
@@ -77,7 +79,7 @@ class JaxSide:
         return trees.flat(self._run(_forward, networks)(self.agent, arrays), np.asarray)
 
     def losses(self, calls: Calls, batch: Arrays, key: np.ndarray) -> tuple[Arrays, Arrays]:
-        values, grads = self._run(_losses, calls)(self.agent, batch, key)
+        values, grads = self._run(_losses, calls, self.contractions)(self.agent, batch, key)
         return trees.flat(values, np.asarray), trees.flat(grads, np.asarray)
 
     def reach(self, calls: Calls, batch: Arrays, key: np.ndarray) -> Arrays:
@@ -178,23 +180,29 @@ def _call(call: LossCall, agent: Any, batch: Any, key: Any, params: Any) -> tupl
     return result
 
 
-def _losses(calls: Calls, agent: Any, batch: Any, key: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def _losses(
+    calls: Calls, contractions: tuple[str, ...], agent: Any, batch: Any, key: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
     # all calls in one program: XLA computes what they share only once, and compiles it only once
-    results = {call.name: _loss(call, agent, batch, key) for call in calls}
+    results = {call.name: _loss(call, contractions, agent, batch, key) for call in calls}
     values = {name: leaves for name, (leaves, _) in results.items()}
     return values, {call.name: results[call.name][1] for call in calls if not call.frozen}
 
 
-def _loss(call: LossCall, agent: Any, batch: Any, key: Any) -> tuple[dict[str, Any], Any]:
+def _loss(
+    call: LossCall, contractions: tuple[str, ...], agent: Any, batch: Any, key: Any
+) -> tuple[dict[str, Any], Any]:
     import jax
+    import jax.numpy as jnp
 
-    def loss_fn(params: Any) -> tuple[Any, Any]:
-        with _inlined(type(agent)), logged_draws(jax.random) as log:
+    def loss_fn(params: Any) -> tuple[Any, dict[str, Any]]:
+        logged = logged_draws(jax.random), logged_contractions(jnp, contractions)
+        with _inlined(type(agent)), logged[0] as draws, logged[1] as arrays:
             loss, info = _call(call, agent, batch, key, params)
-        return loss, (info, draw_leaves(log))
+        return loss, {'info': info, 'draws': draw_leaves(draws), 'contractions': arrays}
 
-    (loss, (info, draws)), grads = jax.value_and_grad(loss_fn, has_aux=True)(agent.network.params)
-    return {'loss': loss, 'info': info, 'draws': draws}, grads
+    (loss, values), grads = jax.value_and_grad(loss_fn, has_aux=True)(agent.network.params)
+    return {'loss': loss, **values}, grads
 
 
 def _reach(calls: Calls, agent: Any, batch: Any, key: Any) -> dict[str, Any]:

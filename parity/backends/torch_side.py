@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from parity import trees
+from parity.contractions import logged_contractions
 from parity.draws import draw_leaves, logged_draws
 from parity.sides import LITERALS, Calls, LossCall, Mode, Networks, State, UpdateCall, is_term
 from parity.trees import Arrays
@@ -16,6 +17,7 @@ class TorchSide:
 
     draws:    the module through which it draws random numbers, if it draws any.
     reshaped: parameters whose shape an update changes, by their paths.
+    contractions: the functions of torch whose results in losses are logged.
     """
 
     def __init__(
@@ -25,9 +27,10 @@ class TorchSide:
         draws: str | None = None,
         device: str = 'cpu',
         reshaped: tuple[str, ...] = (),
+        contractions: tuple[str, ...] = (),
     ) -> None:
         self.target, self.mode, self.draws, self.device = target, mode, draws, device
-        self.reshaped = reshaped
+        self.reshaped, self.contractions = reshaped, contractions
         self.dtype = 'float32' if mode == 'float32' else 'float64'
         self.agent: Any = None
 
@@ -97,16 +100,20 @@ class TorchSide:
         return self._numpy(actions)
 
     def _loss(self, call: LossCall, batch: Arrays, key: np.ndarray) -> tuple[Arrays, Arrays]:
+        import torch
+
         import weight_bridge
 
         self.agent.network.zero_grad()
-        with logged_draws(importlib.import_module(self.draws) if self.draws else None) as log:
+        draws = importlib.import_module(self.draws) if self.draws else None
+        with logged_draws(draws) as log, logged_contractions(torch, self.contractions) as contractions:
             loss, info = self._call(call, batch, key)
         if loss.requires_grad:
             loss.backward()
         grads = trees.flat(weight_bridge.grads_to_flax(self.agent.network), np.asarray)
         self.agent.network.zero_grad()
-        return trees.flat({'loss': loss, 'info': info, 'draws': draw_leaves(log)}, self._numpy), grads
+        values = {'loss': loss, 'info': info, 'draws': draw_leaves(log), 'contractions': contractions}
+        return trees.flat(values, self._numpy), grads
 
     def _reach(self, call: LossCall, batch: Arrays, key: np.ndarray) -> dict[str, dict[str, float]]:
         _, info = self._call(call, batch, key)

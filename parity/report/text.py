@@ -11,13 +11,14 @@ from parity.verdict import CaseResult, StageResult, Verdict, describe
 
 COLOURS = {'match': 'green', 'mismatch': 'bold red', 'error': 'bold magenta', 'not_run': 'yellow'}
 SHOWN = 3
+SHORT = {'contractions': 'contr.'}
 
 
 def overview(verdicts: Sequence[Verdict]) -> Table:
     """One row per pair and precision, one column per stage: the worst margin in it, or its outcome."""
     table = Table(title='worst margin (error / allowed) of each stage: above 1 is a mismatch')
     table.add_column('pair', no_wrap=True)
-    for title in ('', 'cases', *STAGES):
+    for title in ('', 'cases', *(SHORT.get(stage, stage) for stage in STAGES)):
         table.add_column(title, justify='right', no_wrap=True)
     for verdict in verdicts:
         worst = worst_of_stages(verdict)

@@ -156,7 +156,7 @@ def cells(verdicts: Sequence[Verdict], width: int = 120) -> list[list[str]]:
 
 def test_overview(made: SimpleNamespace) -> None:
     header, wide, narrow = cells([made.verdict('match', 'mismatch', 'error', 'not_run')])
-    assert header == ['pair', '', 'cases', *stages.STAGES]
+    assert header == ['pair', '', 'cases', *(text.SHORT.get(name, name) for name in stages.STAGES)]
     shown = dict(zip(header[3:], zip(wide[3:], narrow[3:], strict=True), strict=True))
     assert (wide[:3], narrow[:3]) == (['toy', 'f64', '1'], ['toy', 'f32', '1'])
     assert {stage: pair for stage, pair in shown.items() if any(pair)} == {
