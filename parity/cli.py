@@ -33,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 # a pipe has no width: wide enough for the table
-console = Console(width=None if sys.stdout.isatty() else 110)
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 Pairs = Annotated[
     list[str] | None, typer.Argument(help='Registered names or module:ATTR; all registered if none.')

@@ -1,4 +1,4 @@
-"""What einsum, tensordot and matmul return inside a loss: a wrong contraction can leave the loss as it was."""
+"""What einsum, tensordot and matmul return inside a loss: a wrong one can leave the loss as it was."""
 
 import contextlib
 import functools

@@ -28,7 +28,7 @@ class Pair:
     counts:     info values that count comparisons, by the last part of their names: where two values agree to
                 rounding a comparison may fall either way, so that float32 allows one row more or less.
     contractions: the functions of both jax.numpy and torch whose results in the losses are compared, such as
-                ('einsum', 'matmul'). Both sides must call them as `jnp.einsum` and `torch.einsum`, in one order.
+                ('einsum', 'matmul'); both sides must call them as `jnp.einsum`, `torch.einsum`, in one order.
     draws:      the module through which the port draws random numbers, 'torch_agents.random'.
     creating:   called with 'reference' or 'port', a context manager in which that side's agent is created.
     reshaped:   parameters whose shape an update changes, by their paths.

@@ -21,7 +21,7 @@ def structures(pair: Pair) -> list[dict[str, Any]]:
     The first is the default at the sizes of the recorded transitions, which it shares its compilation with;
     hypothesis shrinks to it.
     """
-    choices = max((len(values) for values in pair.switches.values()), default=2)
+    choices = max([2, *map(len, pair.switches.values())])
     sizes = [{'B': 16, 'O': 17, 'A': 6}, {'B': 1, 'O': 3, 'A': 1}, {'B': 2, 'O': 2, 'A': 3}]
     return [
         {

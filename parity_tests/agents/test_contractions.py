@@ -1,5 +1,7 @@
 """The contractions: a layer of an ensemble in torch is linen's vmapped layer, as arrays."""
 
+import math
+
 import flax.linen as linen
 import hypothesis.strategies as st
 import jax
@@ -8,6 +10,9 @@ import pytest
 import torch
 from hypothesis import given
 
+import torch_agents.crl_infonce
+from parity import Case, registered
+from parity_tests.agents.properties import assert_parity, differing, for_all_cases
 from reference_jax.networks import default_init, ensemblize
 from torch_agents.layers import Dense, LayerNorm
 from torch_agents.networks import default_init as torch_init
@@ -93,3 +98,33 @@ def test_any_leading_dimensions(leading: tuple[int, ...]) -> None:
     x, kernel, bias = rng.normal(size=(*leading, 4)), rng.normal(size=(2, 4, 3)), rng.normal(size=(2, 3))
     expected = np.einsum('...i,eio->e...o', x, kernel) + bias.reshape(2, *(1,) * len(leading), 3)
     np.testing.assert_allclose(dense_outputs(x, kernel, bias), expected, rtol=0, atol=1e-13)
+
+
+# --- the einsum, tensordot and matmul of the losses, as a stage
+
+WITH_CONTRACTIONS = [name for name, pair in registered().items() if pair.contractions]
+
+
+@pytest.mark.parametrize(
+    'name', [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in WITH_CONTRACTIONS]
+)
+def test_contractions_of_the_losses(name: str) -> None:
+    pair = registered()[name]
+    for_all_cases(pair, lambda case: assert_parity(pair, case, 'contractions'), share=0.5)
+
+
+@pytest.mark.xdist_group('crl_infonce')
+def test_a_transposed_contraction_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    pair, case = registered()['crl_infonce'], Case(config={'contrastive_loss': 'symmetric_infonce'})
+    assert_parity(pair, case, 'contractions')
+
+    def transposed(phi: torch.Tensor, psi: torch.Tensor) -> torch.Tensor:
+        return torch.einsum('eik,ejk->jie', phi, psi) / math.sqrt(phi.shape[-1])
+
+    monkeypatch.setattr(torch_agents.crl_infonce, 'pair_logits', transposed)
+    assert differing(pair, case, 'contractions') >= {
+        'pretraining/contractions/0 einsum eik,ejk->ije',
+        'pretraining/contractions/0 einsum eik,ejk->jie',
+    }
+    # the symmetric loss itself does not see it
+    assert 'pretraining/info/critic/contrastive_loss' not in differing(pair, case, 'loss')

@@ -64,8 +64,8 @@ def test_twin_a_tolerance_excuses_a_value() -> None:
 
 
 def test_absent_sides_are_named() -> None:
-    assert (one(1.0, None).reference, one(1.0, None).port) == ('f64[] 1.', 'absent')
-    assert (one(None, 1.0).reference, one(None, 1.0).port) == ('absent', 'f64[] 1.')
+    assert (one(1.0, None).reference, one(1.0, None).port) == ('f64[] 1.0', 'absent')
+    assert (one(None, 1.0).reference, one(None, 1.0).port) == ('absent', 'f64[] 1.0')
 
 
 @pytest.mark.parametrize(

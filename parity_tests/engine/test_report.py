@@ -179,7 +179,7 @@ def test_the_overview_of_all_stages_fits_a_pipe(made: SimpleNamespace) -> None:
         for dtype in ('float64', 'float32')
     )
     case = type(made.case())('n', 'd', 'c', results)
-    (_, *rows) = cells([Verdict('walker-infom', (case,))], width=110)
+    (_, *rows) = cells([Verdict('walker-infom', (case,))], width=120)
     assert [row[:2] for row in rows] == [['walker-infom', 'f64'], ['walker-infom', 'f32']]
     assert all(cell == '1.2e+12' for row in rows for cell in row[3:])
 

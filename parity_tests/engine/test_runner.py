@@ -1,5 +1,6 @@
 """What one side is asked for, on a side of numpy whose states and calls are known."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from parity import stages
 from parity.cases import Inputs, key_of
 from parity.comparison import compare
 from parity.pair import Pair
-from parity.sides import LossCall, State, UpdateCall
+from parity.sides import LITERALS, LossCall, Networks, State, UpdateCall
 from parity.stages import LOSSES, REACH, Runner, config_leaves
 from parity.tolerances import EXACT
 from parity.trees import Arrays
@@ -47,10 +48,13 @@ class Side:
         self.restored.append(state.params[PATH])
         self.weight, self.count = state.params[PATH].copy(), state.opt_count[PATH].copy()
 
-    def forward(self, inputs: dict[str, list[np.ndarray]]) -> Arrays:
+    def forward(self, networks: Networks, arrays: Arrays) -> Arrays:
         self.log.append('forward')
-        self.seen.append(inputs)
-        return {network: self.weight * sum(map(np.sum, args)) for network, args in inputs.items()}
+        self.seen.append((networks, arrays))
+        return {
+            name: self.weight * sum(arrays[word].sum() for word in words if word in arrays)
+            for name, words in networks
+        }
 
     def losses(self, calls: tuple[LossCall, ...], batch: Arrays, key: np.ndarray) -> tuple[Arrays, Arrays]:
         self.log.append('losses')
@@ -220,12 +224,21 @@ def test_each_stage_is_computed_once(runner: Make) -> None:
 def test_networks_get_their_inputs_by_name(runner: Make) -> None:
     side = Side('float64')
     runner(side).stage('forward')
-    (given,) = side.seen
-    assert {name: [array.shape for array in args] for name, args in given.items()} == {
-        'critic': [(3, 2), (3, 1)],
-        'actor': [(3, 4)],
-    }
-    assert {array.dtype.name for args in given.values() for array in args} == {'float64'}
+    ((networks, arrays),) = side.seen
+    shapes = {name: [arrays[word].shape for word in words] for name, words in networks}
+    assert shapes == {'critic': [(3, 2), (3, 1)], 'actor': [(3, 4)]}
+    assert {array.dtype.name for array in arrays.values()} == {'float64'}
+
+
+def test_none_true_and_false_stand_for_themselves(runner: Make) -> None:
+    side = Side('float64')
+    made = runner(side)
+    made.pair = dataclasses.replace(made.pair, forward={'critic': 'observations None True'})
+    made.stage('forward')
+    ((networks, arrays),) = side.seen
+    assert networks == (('critic', ('observations', 'None', 'True')),)
+    assert list(arrays) == ['observations']
+    assert LITERALS == {'None': None, 'True': True, 'False': False}
 
 
 def test_losses_are_full_partial_and_frozen_with_the_given_key(runner: Make) -> None:

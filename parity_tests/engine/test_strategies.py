@@ -31,7 +31,7 @@ def uncovered(pair: Pair, structures: list[dict[str, Any]]) -> set[tuple[str, An
     needed = {(key, value) for key, values in pair.switches.items() for value in values}
     used = {entry for structure in structures for entry in structure['config'].items()}
     sizes = {('B', structure['sizes'].get('B')) for structure in structures}
-    return (needed - used) | ({('B', 1)} - sizes)
+    return (needed - used) | ({('B', pair.smallest.get('B', 1))} - sizes)
 
 
 @pytest.mark.parametrize('switches', SWITCHES, ids=str)
@@ -57,12 +57,19 @@ def test_twin_what_a_structure_less_leaves_out_is_seen() -> None:
 
 def test_the_first_structure_is_the_default() -> None:
     first = strategies.structures(pair_with(SWITCHES[3]))[0]
-    assert first == {'sizes': {}, 'config': {'a': True, 'b': 'x', 'c': 1}}
+    assert first == {'sizes': {'B': 16, 'O': 17, 'A': 6}, 'config': {'a': True, 'b': 'x', 'c': 1}}
 
 
-def test_switches_are_also_mixed() -> None:
-    last = strategies.structures(pair_with(SWITCHES[3]))[-1]
-    assert last['config'] == {'a': True, 'b': 'y', 'c': 1}
+def test_no_structure_is_smaller_than_the_agent_is_defined_for() -> None:
+    pair = replace(pair_with(SWITCHES[3]), smallest={'B': 2})
+    assert min(structure['sizes']['B'] for structure in strategies.structures(pair)) == 2
+    assert find_smallest(pair) == 2
+    assert find_smallest(pair_with(SWITCHES[3])) == 1
+
+
+def find_smallest(pair: Pair) -> int:
+    case = find(strategies.any_cases(pair), lambda case: case.sizes['B'] < 3)
+    return case.sizes['B']
 
 
 def test_every_structure_makes_a_case(toy: Pair) -> None:
@@ -139,7 +146,7 @@ def test_all_cases_are_the_recorded_and_the_generated(toy: Pair) -> None:
     made = generated.all_cases(toy, 2, seed=5)
     recorded = [case for case in made if case.source != 'generated']
     assert [(case.source, case.seed, case.sizes) for case in recorded] == [
-        ('halfcheetah', 5, {'B': 32}),
-        ('walker2d', 5, {'B': 32}),
+        ('halfcheetah', 5, {'B': 16}),
+        ('walker2d', 5, {'B': 16}),
     ]
     assert made[2:] == generated.generated_cases(toy, 2, 5)

@@ -1,0 +1,27 @@
+"""Pairs in processes of their own give the verdicts that one process gives, in the order asked for."""
+
+import pytest
+
+from parity.errors import ParityError
+from parity.parallel import check_pairs
+
+CHOICE = {'stages': ['config'], 'dtypes': ('float64',), 'device': 'cpu'}
+NAMES = ['td_infonce', 'iql', 'hilp']
+
+
+def test_processes_change_nothing() -> None:
+    lines: list[str] = []
+    alone = check_pairs(NAMES, 1, 0, CHOICE, 1, lines.append)
+    together = check_pairs(NAMES, 1, 0, CHOICE, 2, lines.append)
+    assert [verdict.pair for verdict in together] == NAMES
+    assert [[case.command for case in verdict.cases] for verdict in together] == [
+        [case.command for case in verdict.cases] for verdict in alone
+    ]
+    assert {verdict.outcome for verdict in together} == {'match'}
+    assert sorted(lines[: len(lines) // 2]) == sorted(lines[len(lines) // 2 :])
+
+
+def test_an_error_of_a_process_arrives_whole() -> None:
+    with pytest.raises(ParityError, match='unknown stage: losss') as error:
+        check_pairs(NAMES, 1, 0, {**CHOICE, 'stages': ['losss']}, 2, lambda line: None)
+    assert len(str(error.value).splitlines()) == 5
