@@ -21,6 +21,7 @@ import functools
 from collections.abc import Callable
 from unittest import mock
 
+import jax
 import numpy as np
 import pytest
 import torch
@@ -171,7 +172,7 @@ def output_of(method: str, *inputs: str) -> Callable[[str, str], Arrays]:
         golden, side = started(name, package)
         args = [golden.flat(key) if key == 'batch' else golden.tensors[key] for key in inputs]
         if package == 'reference_jax':
-            with side.scope():
+            with jax.enable_x64(side.dtype == 'float64'):
                 return trees.flat(getattr(side.agent, method)(*args), np.asarray, method)
         args = [as_tensors(arg) for arg in args]
         return trees.flat(getattr(side.agent, method)(*args), np.asarray, method)
