@@ -8,6 +8,10 @@ import torch
 from parity import backends
 
 backends.prepare()
+# jax does not write its cache atomically: no worker may read what another is writing
+WORKER, CACHE = os.environ.get('PYTEST_XDIST_WORKER'), os.environ.get('JAX_COMPILATION_CACHE_DIR')
+if WORKER and CACHE:
+    os.environ['JAX_COMPILATION_CACHE_DIR'] = os.path.join(CACHE, WORKER)
 torch.set_num_threads(1)
 
 COMMON = {'deadline': None, 'suppress_health_check': list(hypothesis.HealthCheck), 'print_blob': True}

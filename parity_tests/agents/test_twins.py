@@ -44,7 +44,7 @@ DEVIATIONS = {
             'definition + TrainState.params',
             'definition + TrainState.subtree',
             'definition + TrainState.set_params',
-            'definition + example',
+            'definition - init_params',
         ),
         keys=False,
     ),
