@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
+from parity import backends
 from parity.check import check
 from parity.pair import find
 from parity.verdict import Verdict
@@ -46,7 +47,10 @@ def check_pair(name: str, examples: int, seed: int, choice: dict[str, Any], prog
     """The verdict of one pair."""
     from parity.generated import all_cases
 
-    return check(name, cases=all_cases(find(name), examples, seed), progress=progress, **choice)
+    try:
+        return check(name, cases=all_cases(find(name), examples, seed), progress=progress, **choice)
+    finally:
+        backends.release()  # no other pair uses its programs
 
 
 def _longest_first(name: str) -> int:

@@ -3,7 +3,7 @@
 Both take and return flat {path: numpy array}, and name paths as Flax does.
 """
 
-from parity.backends.jax_side import JaxSide, prepare
+from parity.backends.jax_side import JaxSide, prepare, release
 from parity.backends.torch_side import TorchSide
 
-__all__ = ['JaxSide', 'TorchSide', 'prepare']
+__all__ = ['JaxSide', 'TorchSide', 'prepare', 'release']

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import itertools
 import os
 from collections.abc import Callable, Iterator
@@ -30,6 +31,19 @@ def prepare() -> None:
     """
     flags = (f'--{name}={str(value).lower()}' for name, value in COMPILER['float32'].items())
     os.environ.setdefault('XLA_FLAGS', ' '.join(flags))
+
+
+def release() -> None:
+    """Drop all compiled programs.
+
+    Each holds some of the memory maps that a process may have, 65,530 by default on Linux; without more of
+    them XLA ends the process with a segmentation fault.
+    """
+    import jax
+
+    _compiled.cache_clear()
+    jax.clear_caches()  # type: ignore[no-untyped-call]
+    gc.collect()
 
 
 class JaxSide:
