@@ -40,12 +40,19 @@ class Leaf:
 
 
 def compare(
-    reference: Arrays, port: Arrays, truth: Arrays, tolerances: Mapping[str, Tolerance]
+    reference: Arrays,
+    port: Arrays,
+    truth: Arrays,
+    tolerances: Mapping[str, Tolerance],
+    *,
+    places: bool = False,
 ) -> list[Leaf]:
     """Every leaf of either side, worst first.
 
     reference: decides structure, dtype and finiteness; truth: the values that the port is measured against
-    (the reference itself, or its float64 value). Raises ParityError if there is nothing to compare.
+    (the reference itself, or its float64 value). places: values need only be non-finite in the same places,
+    for sums, where infinities give inf or NaN by the order of summation. Raises ParityError if there is
+    nothing to compare.
     """
     if not reference and not port:
         raise ParityError(
@@ -56,20 +63,25 @@ def compare(
             next_step='check that the stage applies to this pair: parity list',
         )
     paths = list(dict.fromkeys([*reference, *port]))
-    leaves = [_compare_leaf(path, reference, port, truth, tolerances) for path in paths]
+    leaves = [_compare_leaf(path, reference, port, truth, tolerances, places) for path in paths]
     return sorted(leaves, key=lambda leaf: -leaf.margin)
 
 
 def _compare_leaf(
-    path: str, reference: Arrays, port: Arrays, truth: Arrays, tolerances: Mapping[str, Tolerance]
+    path: str,
+    reference: Arrays,
+    port: Arrays,
+    truth: Arrays,
+    tolerances: Mapping[str, Tolerance],
+    places: bool,
 ) -> Leaf:
-    kind = _structure(reference.get(path), port.get(path))
+    kind = _structure(reference.get(path), port.get(path), places)
     if kind is not None:
         return _structural(path, kind, reference.get(path), port.get(path))
     return _values(path, reference[path], port[path], truth[path], tolerances[path])
 
 
-def _structure(reference: np.ndarray | None, port: np.ndarray | None) -> Kind | None:
+def _structure(reference: np.ndarray | None, port: np.ndarray | None, places: bool) -> Kind | None:
     if port is None:
         return 'missing path'
     if reference is None:
@@ -78,12 +90,14 @@ def _structure(reference: np.ndarray | None, port: np.ndarray | None) -> Kind | 
         return 'shape'
     if reference.dtype != port.dtype:
         return 'dtype'
-    return None if _same_non_finite(reference, port) else 'non-finite'
+    return None if _same_non_finite(reference, port, places) else 'non-finite'
 
 
-def _same_non_finite(reference: np.ndarray, port: np.ndarray) -> bool:
+def _same_non_finite(reference: np.ndarray, port: np.ndarray, places: bool) -> bool:
     if reference.dtype.kind != 'f':
         return True
+    if places:
+        return np.array_equal(np.isfinite(reference), np.isfinite(port))
     odd = ~(np.isfinite(reference) & np.isfinite(port))
     return np.array_equal(reference[odd], port[odd], equal_nan=True)
 

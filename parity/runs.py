@@ -148,7 +148,8 @@ class Runs:
         if stage == 'grads' and double:
             reference, port, tolerances = self._with_reach(reference, port, tolerances)
             truth = reference
-        return compare(reference, port, truth, tolerances)
+        places = stage in ('grads', 'update', 'rollout')
+        return compare(reference, port, truth, tolerances, places=places)
 
     def _compare_config(self) -> list[Leaf]:
         reference, port = (config_leaves(self.pair.get_config(side)) for side in ('reference', 'port'))

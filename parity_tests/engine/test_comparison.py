@@ -264,3 +264,15 @@ def test_a_leaf_matches_exactly_if_all_its_entries_agree(
     assert leaf.matches == all(agrees(x, y, allowed) for x, y in zip(a.tolist(), b.tolist(), strict=True))
     assert leaf.matches == one(b, a, allowed=allowed).matches
     assert one(a, a, allowed=allowed).matches
+
+
+def test_sums_of_infinities_need_only_be_non_finite_in_the_same_places() -> None:
+    sides = [{'a': np.array(values)} for values in ([np.inf, 1.0], [np.nan, 1.0], [1.0, np.inf])]
+    limits = {'a': Tolerance(0.0, 'exact')}
+    reference, other_kind, other_place = sides
+    (leaf,) = compare(reference, other_kind, reference, limits, places=True)
+    assert leaf.matches
+    (leaf,) = compare(reference, other_kind, reference, limits)
+    assert leaf.kind == 'non-finite'
+    (leaf,) = compare(reference, other_place, reference, limits, places=True)
+    assert leaf.kind == 'non-finite'
