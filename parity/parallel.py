@@ -9,6 +9,7 @@ from typing import Any
 
 from parity import backends
 from parity.check import check
+from parity.generated import all_cases
 from parity.pair import find
 from parity.verdict import Verdict
 
@@ -45,8 +46,6 @@ def check_pairs(
 
 def check_pair(name: str, examples: int, seed: int, choice: dict[str, Any], progress: Progress) -> Verdict:
     """The verdict of one pair."""
-    from parity.generated import all_cases
-
     try:
         return check(name, cases=all_cases(find(name), examples, seed), progress=progress, **choice)
     finally:

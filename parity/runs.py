@@ -110,12 +110,7 @@ class Runs:
     def _steps64(self) -> dict[str, dict[str, np.ndarray]]:
         """For each update in float64, how far the gradient's tolerance moves each parameter."""
         truth = self.reference64.stage('update')
-        noise, whole = self._noise('update', 'float64'), _largest_gradients('update', truth)
-        found = {
-            path: tolerance(leaf, noise[path], 'float64', self.inputs.reduction, whole[path])
-            for path, leaf in truth.items()
-            if path in whole
-        }
+        found = self._unwidened('update', 'float64', truth)
         return {
             step: {
                 path: steps for path, (steps, _) in self._slacks(moments, trees.subtree(found, step)).items()
@@ -175,14 +170,17 @@ class Runs:
         }
 
     def _tolerances(self, stage: str, dtype: str, truth: Arrays) -> dict[str, Tolerance]:
-        noise, whole = self._noise(stage, dtype), _largest_gradients(stage, truth)
-        found = {
-            path: tolerance(leaf, noise[path], dtype, self.inputs.reduction, whole.get(path, 0.0))
-            for path, leaf in truth.items()
-        }
+        found = self._unwidened(stage, dtype, truth)
         if stage in ('update', 'rollout'):
             found = self._widen_by_adam(found, truth, accumulate=stage == 'rollout')
         return self._widen_counts(found) if dtype == 'float32' else found
+
+    def _unwidened(self, stage: str, dtype: str, truth: Arrays) -> dict[str, Tolerance]:
+        noise, whole = self._noise(stage, dtype), _largest_gradients(stage, truth)
+        return {
+            path: tolerance(leaf, noise[path], dtype, self.inputs.reduction, whole.get(path, 0.0))
+            for path, leaf in truth.items()
+        }
 
     def _widen_counts(self, found: dict[str, Tolerance]) -> dict[str, Tolerance]:
         """Allow one row of the batch more or less where an info value counts comparisons."""
