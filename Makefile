@@ -1,6 +1,8 @@
 # make parity   check every registered pair on recorded and generated batches; writes reports/
 # make test     run the test suite
-# make soak     the property tests with more examples, over any sizes and switches (long)
+# make test-all the same with the tests that take minutes to compile
+# make soak     2,000 generated examples of every pair, and 200 with updates; writes reports/soak* (hours)
+# make soak-tests  the property tests with more examples, over any sizes and switches (long)
 # make lint     ruff and mypy
 #
 # Each of them first makes a virtual environment in .venv with the pinned versions of constraints.txt.
@@ -15,15 +17,27 @@ READY := $(VENV)/ready
 export JAX_COMPILATION_CACHE_DIR ?= $(abspath $(VENV))/xla-cache
 export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 
-.PHONY: parity test soak lint record clean
+# For make soak: which pairs (all if none), and the seed of the examples.
+SOAK ?=
+SEED ?= 1
+UPDATELESS := --stage config --stage params --stage forward --stage contractions --stage loss --stage grads --stage actions
+
+.PHONY: parity test test-all soak soak-tests lint record clean
 
 parity: $(READY)
 	$(BIN)/parity run
 
 test: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not slow' parity_tests
+
+test-all: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup parity_tests
 
 soak: $(READY)
+	$(BIN)/parity run $(SOAK) --examples 2000 --seed $(SEED) --reports reports/soak $(UPDATELESS)
+	$(BIN)/parity run $(SOAK) --examples 200 --seed $(SEED) --reports reports/soak-updates --stage update --stage rollout
+
+soak-tests: $(READY)
 	PARITY_PROFILE=soak $(BIN)/python -m pytest -n 2 --dist loadgroup parity_tests/agents
 
 lint: $(READY)

@@ -1,7 +1,7 @@
 """parity: does a PyTorch port compute what its JAX original computes? Proven, or disproven with evidence.
 
-    verdict = parity.check('iql')
-    verdict.raise_if_mismatch()
+    parity.check('iql').raise_if_mismatch()
+    parity.check_functions(jax_function, torch_function, inputs={'x': x}).raise_if_mismatch()
 
 Importing the package imports neither framework.
 """
@@ -9,8 +9,23 @@ Importing the package imports neither framework.
 from parity.cases import Case
 from parity.check import check
 from parity.errors import MismatchError, ParityError
+from parity.functions import check_functions
+from parity.models import JaxModel, ModelPair, TorchModel
 from parity.pair import Pair, registered
 from parity.stages import STAGES
 from parity.verdict import Verdict
 
-__all__ = ['STAGES', 'Case', 'MismatchError', 'Pair', 'ParityError', 'Verdict', 'check', 'registered']
+__all__ = [
+    'STAGES',
+    'Case',
+    'JaxModel',
+    'MismatchError',
+    'ModelPair',
+    'Pair',
+    'ParityError',
+    'TorchModel',
+    'Verdict',
+    'check',
+    'check_functions',
+    'registered',
+]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,7 +18,8 @@ from parity.sides import State
 from parity.trees import Arrays
 
 # What a dimension letter is when nobody says otherwise.
-DEFAULT_SIZES = {'B': 5, 'O': 4, 'A': 2, 'L': 3, 'M': 3, 'F': 10, 'H': 8, 'W': 8, 'C': 3}
+DEFAULT_SIZES = {'B': 5, 'O': 4, 'A': 2, 'L': 3, 'M': 3, 'T': 6, 'F': 16, 'H': 8, 'W': 10, 'C': 3}
+NUDGE = 2.0**-50
 TEMPERATURES = (0.0, 0.7, 1.0)
 
 
@@ -61,7 +63,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What both sides are given: the arrays are float32, so that float64 computes on the same numbers."""
+    """What both sides are given: float32 arrays, so that float64 computes on the same numbers, and images."""
 
     seed: int
     config: dict[str, Any]
@@ -72,11 +74,12 @@ class Inputs:
 
     @functools.cached_property
     def reduction(self) -> int:
-        """The longest sum: over the batch, or over the inputs of the widest layer."""
-        sizes = [
-            size for array in (*self.state.params.values(), *self.batch.values()) for size in array.shape
-        ]
-        return max(sizes, default=1)
+        """The longest sum: over the batch and an image's pixels, or over the inputs of the widest layer.
+
+        Over all axes but the last, a kernel's outputs and a batch's features; in gradients over the last.
+        """
+        shapes = [array.shape for array in (*self.state.params.values(), *self.batch.values())]
+        return max((max(math.prod(shape[:-1]), *shape[-1:]) for shape in shapes if shape), default=1)
 
 
 def batch_of(pair: Pair, case: Case) -> Arrays:
@@ -126,6 +129,21 @@ def perturbed(state: State, pair: Pair, case: Case) -> State:
         # not 0 throughout: losses that divide by the mean |q| would be 0 / 0
         params = {path: np.full_like(leaf, path.endswith('bias') / 2) for path, leaf in params.items()}
     return dataclasses.replace(state, params=params)
+
+
+def nudged(batch: Arrays, sample: int) -> Arrays:
+    """The batch in float64 with its numbers scaled by one factor, off 1 by a few roundings.
+
+    One factor keeps equal what is equal; whole numbers stay, because they are flags and bounds: actions of
+    exactly 1.
+    """
+    factor = 1 + NUDGE * np.random.default_rng([sample, 1]).uniform(-1, 1)
+    return {
+        name: np.where(array == np.round(array), array, array.astype(np.float64) * factor)
+        if array.dtype.kind == 'f'
+        else array
+        for name, array in batch.items()
+    }
 
 
 def key_of(seed: int) -> np.ndarray:

@@ -1,16 +1,23 @@
 """The orchestrator: run both sides of a pair on cases, stage by stage and in both precisions, and judge."""
 
+import functools
 import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
+from parity import backends
 from parity.cases import Case
 from parity.errors import ParityError, unknown
 from parity.pair import Pair, find
 from parity.runs import Runs
 from parity.stages import STAGES, stages_of
 from parity.verdict import CaseResult, Outcome, StageResult, Verdict
+
+# Of so many cases a verdict keeps every leaf; of those after them that match, the worst of each stage.
+KEEP = 50
+# So often, in cases, the compiled programs are looked after.
+HOUSEKEEPING = 25
 
 DTYPES = ('float64', 'float32')
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'torch', 'numpy')
@@ -26,23 +33,34 @@ def check(
     dtypes: Sequence[str] = DTYPES,
     device: str = 'cpu',
     progress: Progress | None = None,
+    keep: int = KEEP,
 ) -> Verdict:
     """Compare the port of `pair` (a Pair, a registered name or `module:ATTR`) with its reference.
 
     cases:    what to run both on; stages: names from STAGES, all by default; dtypes: 'float64', 'float32'.
     device:   the torch device of the port.
     progress: called with a line of text before each stage.
+    keep:     of later cases than so many, only the worst leaf of a stage that matches is kept.
     Raises ParityError for bad arguments or a bad batch, FixtureError for a bad recording. What a side raises
     becomes the outcome 'error'.
     """
     started = time.perf_counter()
     target = pair if isinstance(pair, str) else pair.name
     pair = find(pair) if isinstance(pair, str) else pair
-    stages = _known('stage', stages_of(pair) if stages is None else stages, list(STAGES))
-    dtypes = _known('dtype', dtypes, list(DTYPES))
+    stages = known('stage', stages_of(pair) if stages is None else stages, list(STAGES))
+    if lacking := [stage for stage in stages if not pair.has(stage)]:
+        raise _without(pair, lacking)
+    dtypes = known('dtype', dtypes, list(DTYPES))
     tell = progress or (lambda _: None)
-    results = tuple(_check_case(pair, target, case, stages, dtypes, device, tell) for case in cases)
-    return Verdict(pair.name, results, versions(), time.perf_counter() - started)
+    results: list[CaseResult] = []
+    cases = list(cases)
+    for i, case in enumerate(cases, 1):
+        tell_case = functools.partial(_tell_case, tell, f'{pair.name} {i}/{len(cases)}')
+        result = _check_case(pair, target, case, stages, dtypes, device, tell_case)
+        results.append(result if len(results) < keep else result.brief())
+        if len(results) % HOUSEKEEPING == 0:
+            backends.release_if_crowded()
+    return Verdict(pair.name, tuple(results), versions(), time.perf_counter() - started)
 
 
 def versions() -> dict[str, str]:
@@ -56,11 +74,16 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _known(kind: str, names: Sequence[str], known: list[str]) -> list[str]:
+def _tell_case(tell: Progress, which: str, line: str) -> None:
+    tell(f'{which}: {line}')
+
+
+def known(kind: str, names: Sequence[str], options: list[str]) -> list[str]:
+    """The names, if all are among the options. Raises ParityError for the first that is not."""
     for name in names:
-        if name not in known:
+        if name not in options:
             raise unknown(
-                kind, name, known, where='parity.check', next_step=f'name one of: {", ".join(known)}'
+                kind, name, options, where='parity.check', next_step=f'name one of: {", ".join(options)}'
             )
     return list(names)
 
@@ -73,12 +96,23 @@ def _check_case(
     results = []
     for stage in stages:
         for dtype in dtypes if stage != 'config' else dtypes[:1]:
-            tell(f'{pair.name}: {case.describe()}: {stage} {dtype}')
-            results.append(_check_stage(runs, stage, dtype))
+            tell(f'{case.describe()}: {stage} {dtype}')
+            results.append(check_stage(runs, stage, dtype))
     return CaseResult(case.source, case.describe(), case.command(target), tuple(results))
 
 
-def _check_stage(runs: 'Runs', stage: str, dtype: str) -> StageResult:
+def _without(pair: Pair, stages: list[str]) -> ParityError:
+    return ParityError(
+        f'{pair.name} has no stage {", ".join(stages)}',
+        values=f'expected one of {", ".join(stages_of(pair))}; found {", ".join(stages)}',
+        error=f'{len(stages)} without anything to compare; allowed: 0',
+        where='parity.check',
+        next_step='name other stages, or none for all of them',
+    )
+
+
+def check_stage(runs: Runs, stage: str, dtype: str) -> StageResult:
+    """One stage in one precision; what a side raises becomes the outcome 'error'."""
     started = time.perf_counter()
     try:
         leaves = tuple(runs.compare(stage, dtype))

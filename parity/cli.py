@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from parity import backends, generated, twins
+from parity import backends, generated, original, twins
 from parity.cases import Case
 from parity.check import DTYPES, check
 from parity.errors import ParityError, unknown
@@ -41,6 +41,10 @@ Pairs = Annotated[
 Stages = Annotated[list[str] | None, typer.Option('--stage', help='A stage; all if none. See parity list.')]
 Dtypes = Annotated[list[str] | None, typer.Option('--dtype', help='float64 or float32; both if none.')]
 Reports = Annotated[Path, typer.Option('--reports', help='The folder for the HTML and JSON reports.')]
+Original = Annotated[
+    Path | None,
+    typer.Option('--reference', help='A checkout of the original: its agents are the references.'),
+]
 Device = Annotated[str, typer.Option(help='The torch device of the port.')]
 
 
@@ -50,10 +54,14 @@ def run(
     stages: Stages = None,
     dtypes: Dtypes = None,
     examples: Annotated[int, typer.Option(help='Generated cases per pair, beside the recorded ones.')] = 8,
+    steps: Annotated[
+        int | None, typer.Option(help='With --stage rollout: so many updates on recorded batches.')
+    ] = None,
     seed: Annotated[int, typer.Option(help='The seed of the generated cases.')] = 0,
     reports: Reports = Path('reports'),
     junit: Annotated[Path | None, typer.Option(help='A file for JUnit XML.')] = None,
     device: Device = 'cpu',
+    reference: Original = None,
     jobs: Annotated[int, typer.Option(help='Pairs checked at once; 0 for one per core.', min=0)] = 0,
 ) -> None:
     """Check pairs on the recorded transitions and on generated cases; a table and reports/."""
@@ -62,9 +70,16 @@ def run(
         find(name)  # an unknown name is refused before anything runs
     if not names:
         raise unknown('pair', 'any', [], where='the entry points parity.pairs', next_step='pip install -e .')
+    if steps is not None and (stages != ['rollout'] or reference is not None):
+        raise _steps_without_rollout(stages)
     with _progress() as tell:
-        choice = _choice(stages, dtypes, device)
-        verdicts = check_pairs(names, examples, seed, choice, jobs or os.cpu_count() or 1, tell)
+        choice, jobs = _choice(stages, dtypes, device), jobs or os.cpu_count() or 1
+        if reference is None:
+            verdicts = check_pairs(names, examples, seed, {**choice, 'steps': steps}, jobs, tell)
+        else:
+            chosen = original.pairs_of(reference, names, strict=bool(pairs))
+            cases = {name: generated.all_cases(find(name), examples, seed) for name in chosen}
+            verdicts = original.check_original(reference, cases, choice, jobs, tell)
     _finish(verdicts, reports, junit)
 
 
@@ -82,6 +97,7 @@ def check_one(
     ] = 'generated',
     reports: Annotated[Path | None, typer.Option(help='A folder for an HTML and a JSON report.')] = None,
     device: Device = 'cpu',
+    reference: Original = None,
 ) -> None:
     """Check one case of one pair: the command that a mismatch prints."""
     defaults = find(pair).get_config('reference')
@@ -93,8 +109,13 @@ def check_one(
         source=source,
     )
     with _progress() as tell:
-        verdict = check(pair, cases=[case], progress=tell, **_choice(stages, dtypes, device))
-    _finish([verdict], reports)
+        choice = _choice(stages, dtypes, device)
+        if reference is None:
+            verdicts = [check(pair, cases=[case], progress=tell, **choice)]
+        else:
+            original.pairs_of(reference, [pair], strict=True)
+            verdicts = original.check_original(reference, {pair: [case]}, choice, 1, tell)
+    _finish(verdicts, reports)
 
 
 @app.command('list')
@@ -160,19 +181,66 @@ def show_twins(
     raise typer.Exit(1 if found.differences() else 0)
 
 
+@app.command('bridge')
+def bridge_checkpoint(
+    checkpoint: Annotated[
+        Path, typer.Argument(help='A pickle, orbax, flax msgpack or safetensors checkpoint.')
+    ],
+    agent: Annotated[str, typer.Option(help='The pair whose agent it is: a registered name or module:ATTR.')],
+    output: Annotated[
+        Path | None, typer.Option('--output', '-o', help='The safetensors file to write.')
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help='A JSON file of config entries.')] = None,
+    settings: Annotated[list[str] | None, typer.Option('--set', help='A config entry, key=value.')] = None,
+    sizes: Annotated[
+        list[str] | None, typer.Option('--size', help='O=29 or A=8; else told by shapes.')
+    ] = None,
+    observation: Annotated[str | None, typer.Option(help='The shape of an image, 64,64,3.')] = None,
+    dry_run: Annotated[bool, typer.Option('--dry-run', help='Show the plan and write nothing.')] = False,
+) -> None:
+    """Write a checkpoint of a reference as a file that both sides load. Exit code 0: done, 2: could not."""
+    from parity import bridge
+
+    pair = find(agent)
+    defaults = pair.get_config('port')
+    entries = bridge.read_config(config, defaults) if config is not None else {}
+    entries |= generated.parse_settings(settings or [], defaults)
+    shape = bridge.parse_shape(observation)
+    bridged = bridge.bridge(checkpoint, pair, entries, generated.parse_sizes(sizes or []), shape)
+    if dry_run or output is None:
+        Console(width=None if sys.stdout.isatty() else 220).print(bridged.table())
+        return
+    console.print(f'wrote {bridged.write(output)}', markup=False, soft_wrap=True)
+
+
 def main() -> None:
     """The entry point: what could not be checked ends with its message and exit code 2."""
     from fixtures import FixtureError
+    from weight_bridge import BridgeError
 
     backends.prepare()
+    # as `python -m` does: module:ATTR may be a file beside the caller
+    sys.path[:0] = [here for here in [os.getcwd()] if here not in sys.path]
     try:
         app()
-    except (ParityError, FixtureError) as error:
-        Console(stderr=True).print(str(error), style='bold red', markup=False, highlight=False)
+    except (ParityError, FixtureError, BridgeError) as error:
+        Console(stderr=True).print(
+            str(error), style='bold red', markup=False, highlight=False, soft_wrap=True
+        )
         sys.exit(2)
     except Exception:  # Python's own exit code for it would be 1, a mismatch
         traceback.print_exc()
         sys.exit(2)
+
+
+def _steps_without_rollout(stages: list[str] | None) -> ParityError:
+    return ParityError(
+        '--steps is for long rollouts only',
+        values=f'expected --stage rollout; found {" ".join(stages or ["no stage"])}',
+        error='1 option that does not apply',
+        where='parity run',
+        next_step='parity run --stage rollout --steps 100',
+    )
 
 
 def _choice(stages: list[str] | None, dtypes: list[str] | None, device: str) -> dict[str, Any]:
@@ -191,6 +259,11 @@ def _finish(verdicts: list[Verdict], reports: Path | None, junit: Path | None = 
     console.print(text.overview(verdicts))
     for line in (line for verdict in verdicts for line in text.failures(verdict)):
         console.print(line, soft_wrap=True)
+    for growth in (growth for verdict in verdicts for growth in verdict.growth):
+        console.print(growth.says, soft_wrap=True)
+    for verdict in verdicts:
+        if extra := verdict.versions.get(original.EXTRA):
+            console.print(f'{verdict.pair}: not compared, because {original.EXTRA}: {extra}', soft_wrap=True)
     for path in _write(verdicts, reports, junit):
         console.print(f'wrote {path}', markup=False, soft_wrap=True)
     outcome = worst(verdict.outcome for verdict in verdicts)

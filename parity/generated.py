@@ -6,34 +6,50 @@ from typing import Any
 
 import numpy as np
 
-from parity.batches import STYLES, Style
+from parity.batches import STYLES, Field, Style, has_images
 from parity.cases import Case
 from parity.errors import ParityError, unknown
 from parity.pair import Pair
-from parity.strategies import structures
+from parity.strategies import any_structure, structures
+
+PER_STRUCTURE = 200
 
 
 def all_cases(pair: Pair, examples: int, seed: int) -> list[Case]:
     """A case for each recorded file, then `examples` generated ones."""
+    return recorded_cases(pair, seed) + generated_cases(pair, examples, seed)
+
+
+def recorded_cases(pair: Pair, seed: int) -> list[Case]:
+    """A case for each recorded file, if the pair's batch has only what transitions have, in any size.
+
+    What is recorded are vectors: a pair that takes images has generated cases only.
+    """
     import fixtures
 
-    recorded = [Case(seed=seed, source=name, sizes={'B': 16}) for name in fixtures.names()]
-    return recorded + generated_cases(pair, examples, seed)
+    fields = [Field.parse(text) for text in pair.batch.values()]
+    fixed = any(letter.isdigit() for field in fields for letter in field.letters)
+    if fixed or has_images(pair.batch) or not set(pair.batch) <= set(fixtures.ALL_KEYS):
+        return []
+    return [Case(seed=seed, source=name, sizes={'B': 16}) for name in fixtures.names()]
 
 
 def generated_cases(pair: Pair, examples: int, seed: int) -> list[Case]:
-    """`examples` cases that go round the pair's structures and the styles, with seeds from `seed`."""
+    """`examples` cases that go round the pair's structures and the styles, with seeds from `seed`.
+
+    The first PER_STRUCTURE share the few `structures` of the pair, every further so many one of any sizes and
+    switches: each costs a compilation of the reference.
+    """
     rng = np.random.default_rng(seed)
     rows = structures(pair)
-    cycle = math.lcm(len(rows), len(STYLES))  # then shift by one, to meet new combinations
-    return [
-        Case(
-            seed=int(rng.integers(2**31)),
-            values=STYLES[(i + i // cycle) % len(STYLES)],
-            **rows[i % len(rows)],
-        )
-        for i in range(examples)
-    ]
+    cases = []
+    for i in range(examples):
+        if i and i % PER_STRUCTURE == 0:
+            rows = [any_structure(pair, rng)]
+        cycle = math.lcm(len(rows), len(STYLES))  # then shift by one, to meet new combinations
+        style = STYLES[(i + i // cycle) % len(STYLES)]
+        cases.append(Case(seed=int(rng.integers(2**31)), values=style, **rows[i % len(rows)]))
+    return cases
 
 
 def parse_sizes(words: Sequence[str]) -> dict[str, int]:

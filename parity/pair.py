@@ -5,9 +5,11 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, ClassVar
 
+from parity.backends import JaxSide, TorchSide
 from parity.errors import ParityError, unknown
+from parity.sides import Calls, Mode, Updates
 
 GROUP = 'parity.pairs'
 
@@ -33,6 +35,10 @@ class Pair:
     creating:   called with 'reference' or 'port', a context manager in which that side's agent is created.
     reshaped:   parameters whose shape an update changes, by their paths.
     """
+
+    # what the stages call where it is not an agent's: see parity.stages
+    losses: ClassVar[Calls] = ()
+    script: ClassVar[Updates] = ()
 
     name: str
     reference: Any
@@ -72,6 +78,18 @@ class Pair:
             where=self.load(side).__module__,
             next_step='define get_config() -> dict in that module',
         )
+
+    def has(self, stage: str) -> bool:
+        """Whether the stage has something to compare."""
+        return stage != 'contractions' or bool(self.contractions)
+
+    def reference_side(self) -> JaxSide:
+        """The reference, not created."""
+        return JaxSide(self.load('reference'), 'float32', self.contractions)
+
+    def port_side(self, mode: Mode, device: str, reference: JaxSide) -> TorchSide:
+        """The port, not created; reference: the created one."""
+        return TorchSide(self.load('port'), mode, self.draws, device, self.reshaped, self.contractions)
 
 
 def load_target(target: str, *, where: str) -> Any:

@@ -5,15 +5,19 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
+import fixtures
 from parity import backends
-from parity.check import check
+from parity.check import check, known
 from parity.generated import all_cases
+from parity.growth import check_growth
 from parity.pair import find
+from parity.stages import STAGES, stages_of
 from parity.verdict import Verdict
 
 Progress = Callable[[str], None]
+Result = TypeVar('Result')
 
 
 def check_pairs(
@@ -26,6 +30,19 @@ def check_pairs(
     """
     if min(jobs, len(names)) < 2:
         return [check_pair(name, examples, seed, choice, progress) for name in names]
+    order = sorted(names, key=_longest_first)
+    tasks = [(name, examples, seed, choice) for name in order]
+    verdicts = dict(zip(order, in_processes(check_pair, tasks, jobs, progress), strict=True))
+    return [verdicts[name] for name in names]
+
+
+def in_processes(
+    function: Callable[..., Result], tasks: Sequence[tuple[Any, ...]], jobs: int, progress: Progress
+) -> list[Result]:
+    """`function(*task, progress)` for each task, `jobs` at once, in processes that share nothing.
+
+    Raises what a task raises; then the others are given up.
+    """
     context = multiprocessing.get_context('spawn')  # a fork of a process that runs XLA can hang
     with context.Manager() as manager:
         lines = manager.Queue()
@@ -33,11 +50,8 @@ def check_pairs(
         listener.start()
         pool = ProcessPoolExecutor(jobs, context, _start_worker, (lines, _threads(jobs)))
         try:
-            futures = {
-                name: pool.submit(_check_in_worker, name, examples, seed, choice)
-                for name in sorted(names, key=_longest_first)
-            }
-            return [futures[name].result() for name in names]
+            futures = [pool.submit(_in_worker, function, task) for task in tasks]
+            return [future.result() for future in futures]
         finally:
             pool.shutdown(cancel_futures=True)
             lines.put(None)
@@ -45,9 +59,15 @@ def check_pairs(
 
 
 def check_pair(name: str, examples: int, seed: int, choice: dict[str, Any], progress: Progress) -> Verdict:
-    """The verdict of one pair."""
+    """The verdict of one pair, in those of the chosen stages that it has; or of a long run."""
+    pair = find(name)
+    common = {'dtypes': choice['dtypes'], 'device': choice['device'], 'progress': progress}
+    asked = known('stage', choice['stages'] or list(STAGES), list(STAGES))
+    stages = [stage for stage in stages_of(pair) if stage in asked]
     try:
-        return check(name, cases=all_cases(find(name), examples, seed), progress=progress, **choice)
+        if steps := choice.get('steps'):
+            return check_growth(pair, steps, sources=fixtures.names(), seed=seed, **common)
+        return check(name, cases=all_cases(pair, examples, seed), stages=stages, **common)
     finally:
         backends.release()  # no other pair uses its programs
 
@@ -77,5 +97,5 @@ def _start_worker(lines: Any, threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _check_in_worker(name: str, examples: int, seed: int, choice: dict[str, Any]) -> Verdict:
-    return check_pair(name, examples, seed, choice, _progress)
+def _in_worker(function: Callable[..., Result], task: tuple[Any, ...]) -> Result:
+    return function(*task, _progress)

@@ -9,7 +9,7 @@ import numpy as np
 
 from parity import cases as case_module
 from parity import trees
-from parity.backends import JaxSide, TorchSide
+from parity.backends import JaxSide
 from parity.cases import Case, Inputs
 from parity.comparison import Leaf, compare
 from parity.pair import Pair
@@ -43,7 +43,7 @@ class Runs:
     @functools.cached_property
     def created(self) -> JaxSide:
         """The reference as its `create` makes it."""
-        side = JaxSide(self.pair.load('reference'), 'float32', self.pair.contractions)
+        side = self.pair.reference_side()
         with self.pair.creating('reference'):
             side.create(self.case.seed, self.batch, self.config)
         return side
@@ -81,14 +81,14 @@ class Runs:
 
     @functools.cached_property
     def nearby64(self) -> list[Runner]:
-        """The reference in float64 with scaled parameters, before every step as well."""
+        """The reference in float64 with scaled parameters, before every step as well, and a nudged batch."""
         return [
             Runner(
                 self.created.like('float64'),
                 self.pair,
-                self.inputs,
+                dataclasses.replace(self.inputs, batch=case_module.nudged(self.inputs.batch, sample)),
                 self.reference64,
-                _scaling(sample),
+                scaling(sample, SCALES['float64']),
                 functools.partial(self._drift, sample),
             )
             for sample in range(SAMPLES['float64'])
@@ -176,14 +176,29 @@ class Runs:
         return self._widen_counts(found) if dtype == 'float32' else found
 
     def _unwidened(self, stage: str, dtype: str, truth: Arrays) -> dict[str, Tolerance]:
-        noise, whole = self._noise(stage, dtype), _largest_gradients(stage, truth)
+        noise, whole = self._noise(stage, dtype), self._wholes(stage, truth)
         return {
             path: tolerance(leaf, noise[path], dtype, self.inputs.reduction, whole.get(path, 0.0))
             for path, leaf in truth.items()
         }
 
+    def _wholes(self, stage: str, truth: Arrays) -> dict[str, float]:
+        """For each gradient, or first moment of Adam, the largest in all leaves of the same loss or step."""
+        if stage == 'grads':
+            vectors = {path: path.split('/')[0] for path in truth}
+        elif stage in ('update', 'rollout'):
+            vectors = {path: path.split('/')[0] for path in truth if path.split('/')[1] == 'opt_mu'}
+        else:
+            vectors = {}
+        sizes: dict[str, float] = {}
+        for path, vector in vectors.items():
+            sizes[vector] = max(sizes.get(vector, 0.0), largest(truth[path]))
+        return {path: sizes[vector] for path, vector in vectors.items()}
+
     def _widen_counts(self, found: dict[str, Tolerance]) -> dict[str, Tolerance]:
         """Allow one row of the batch more or less where an info value counts comparisons."""
+        if not self.pair.counts:
+            return found
         row = 1 / len(next(iter(self.batch.values())))
         counts = [path for path in found if path.split('/')[-1] in self.pair.counts]
         return {**found, **{path: found[path].widened(row, 'one row of a count') for path in counts}}
@@ -207,11 +222,11 @@ class Runs:
     ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """For each trained parameter, how far its gradient's tolerance moves the step and Adam's square."""
         slacks = {}
-        for path in trees.subtree(moments, 'params'):
-            second, count = moments[f'opt_nu/{path}'], int(moments[f'opt_count/{path}'])
-            if count:
+        for path, second in trees.subtree(moments, 'opt_nu').items():
+            count = int(moments.get(f'opt_count/{path}', 0))
+            if count and f'opt_mu/{path}' in found:
                 allowed = float(np.max(found[f'opt_mu/{path}'].allowed))
-                steps = adam_slack(second, count, allowed, self.inputs.config['lr'])
+                steps = adam_slack(second, count, allowed, self.created.longest_step(self.inputs.config))
                 slacks[path] = steps, square_slack(second, count, allowed)
         return slacks
 
@@ -222,31 +237,16 @@ class Runs:
         return self._reference('wide', rounded.inputs, leader=rounded)
 
     def _port(self, mode: Mode, leader: Runner) -> Runner:
-        pair = self.pair
-        port = pair.load('port')
-        side = TorchSide(port, mode, pair.draws, self.device, pair.reshaped, pair.contractions)
-        with pair.creating('port'):
+        side = self.pair.port_side(mode, self.device, self.created)
+        with self.pair.creating('port'):
             side.create(self.case.seed, self.batch, self.config)
         return Runner(side, self.pair, self.inputs, leader)
-
-
-def _largest_gradients(stage: str, truth: Arrays) -> dict[str, float]:
-    """For each gradient, or first moment of Adam, the largest in all leaves of the same loss or step."""
-    if stage == 'grads':
-        vectors = {path: path.split('/')[0] for path in truth}
-    elif stage in ('update', 'rollout'):
-        vectors = {path: path.split('/')[0] for path in truth if path.split('/')[1] == 'opt_mu'}
-    else:
-        vectors = {}
-    sizes: dict[str, float] = {}
-    for path, vector in vectors.items():
-        sizes[vector] = max(sizes.get(vector, 0.0), largest(truth[path]))
-    return {path: sizes[vector] for path, vector in vectors.items()}
 
 
 def _widen(tolerances: dict[str, Tolerance], path: str, extra: np.ndarray, why: str) -> None:
     tolerances[path] = tolerances[path].widened(extra, why)
 
 
-def _scaling(sample: int) -> Callable[[State], State]:
-    return lambda state: state.scaled(sample, SCALES['float64'])
+def scaling(sample: int, step: float) -> Callable[[State], State]:
+    """Moves the parameters of a state, see `State.scaled`."""
+    return lambda state: state.scaled(sample, step)

@@ -10,13 +10,15 @@ from parity import trees
 from parity.trees import Arrays, astype
 
 Mode = Literal['float64', 'float32', 'wide']
+NO_KEY = np.zeros(0, np.uint32)  # of what draws no random numbers of its own
 
 
 @dataclass(frozen=True)
 class State:
     """Everything that an update changes: parameters, Adam's moments and counts, and the agent's key.
 
-    All but the key have the same paths: optax counts steps once for the whole tree, torch for each parameter.
+    The moments and counts have the paths of the trained parameters: optax counts steps once for the whole
+    tree, torch for each parameter. What has no optimiser has none of them; what has no key has NO_KEY.
     """
 
     params: Arrays
@@ -37,8 +39,12 @@ class State:
             **trees.with_prefix('opt_mu', self.opt_mu),
             **trees.with_prefix('opt_nu', self.opt_nu),
             **trees.with_prefix('opt_count', self.opt_count),
-            'key': self.key,
+            **self.key_leaf(),
         }
+
+    def key_leaf(self) -> Arrays:
+        """The key under its name, if there is one."""
+        return {'key': self.key} if self.key.size else {}
 
     def astype(self, dtype: str) -> 'State':
         """The same state, with floating values in another precision."""
@@ -89,6 +95,9 @@ class UpdateCall:
         return f'{self.method}_partial' if partial else self.method
 
 
+Updates = tuple[UpdateCall, ...]
+
+
 class Side(Protocol):
     """One agent of one framework in one precision."""
 
@@ -118,6 +127,9 @@ class Side(Protocol):
 
     def update(self, call: UpdateCall, batch: Arrays) -> Arrays:
         """Do one update; its info."""
+
+    def infer_latent(self, batch: Arrays) -> np.ndarray:
+        """The latent that explains the batch's rewards, for agents that infer one."""
 
     def actions(
         self, observations: np.ndarray, latents: np.ndarray | None, key: np.ndarray, temperature: float

@@ -9,7 +9,7 @@ import numpy as np
 from parity import trees
 from parity.cases import TEMPERATURES, Inputs
 from parity.pair import Pair
-from parity.sides import LITERALS, LossCall, Side, State, UpdateCall
+from parity.sides import LITERALS, Calls, LossCall, Side, State, UpdateCall
 from parity.trees import Arrays
 
 STAGES: dict[str, str] = {
@@ -45,10 +45,11 @@ SCRIPT = (
 
 def stages_of(pair: Pair) -> list[str]:
     """The stages that have something to compare for this pair."""
-    return [stage for stage in STAGES if stage != 'contractions' or pair.contractions]
+    return [stage for stage in STAGES if pair.has(stage)]
 
 
-# A term reaches a network if its gradient there is more than rounding of the term's largest gradient.
+# A term reaches a network if its gradient there is more than rounding of the loss's largest gradient: behind
+# a tanh of exactly 1 there is none, and behind one that is rounded to a little less some 1e-16 of it.
 REACH = 1e3 * float(np.finfo(np.float64).eps)
 
 
@@ -81,15 +82,20 @@ class Runner:
     def stage(self, name: str) -> Arrays:
         """The leaves of a stage."""
         if name not in self._results:
-            self._restore(self.inputs.state)
+            self.side.restore(self._start)
             getattr(self, f'_{name}')()
         return self._results[name]
 
     def _restore(self, state: State) -> None:
         self.side.restore(self.move(state.astype(self.side.dtype)))
 
+    @functools.cached_property
+    def _start(self) -> State:
+        """The given state, in the precision of the side; one object, so that a side knows it again."""
+        return self.move(self.inputs.state.astype(self.side.dtype))
+
     def _params(self) -> None:
-        self._results['params'] = {**self.initial.params, 'key': self.initial.key}
+        self._results['params'] = {**self.initial.params, **self.initial.key_leaf()}
 
     def _forward(self) -> None:
         networks = tuple((network, tuple(names.split())) for network, names in self.pair.forward.items())
@@ -98,7 +104,7 @@ class Runner:
         self._results['forward'] = self.side.forward(networks, {name: arrays[name] for name in sorted(used)})
 
     def _loss(self) -> None:
-        values, grads = self.side.losses(LOSSES, self.batch, self.inputs.key)
+        values, grads = self.side.losses(self._calls(), self.batch, self.inputs.key)
         contractions = {path: leaf for path, leaf in values.items() if path.split('/')[1] == 'contractions'}
         losses = {path: leaf for path, leaf in values.items() if path not in contractions}
         self._results.update(contractions=contractions, loss=losses, grads=grads)
@@ -111,8 +117,8 @@ class Runner:
 
     def reach(self) -> Arrays:
         """Which loss term reaches which network: `reach/<loss>/<term>/<network>`, bool."""
-        self._restore(self.inputs.state)
-        trained = tuple(call for call in LOSSES if not call.frozen)
+        self.side.restore(self._start)
+        trained = tuple(call for call in self._calls() if not call.frozen)
         return _arrives(self.side.reach(trained, self.batch, self.inputs.key))
 
     def _update(self) -> None:
@@ -139,7 +145,12 @@ class Runner:
                 self.side.restore(self.drift(step_name(i, call), self.side.state()))
         self._results['rollout'] = results
 
+    def _calls(self) -> Calls:
+        return self.pair.losses or LOSSES
+
     def _script(self) -> list[tuple[int, UpdateCall]]:
+        if self.pair.script:
+            return list(enumerate(self.pair.script))
         calls = [call for call in SCRIPT if hasattr(self.pair.load('reference'), call.method)]
         return list(enumerate(calls))
 
@@ -181,11 +192,10 @@ def _arrives(sizes: Arrays) -> Arrays:
     """From the largest gradients `<loss>/<term>/<network>`: whether there is any, `reach/...`, bool."""
     largest: dict[str, float] = {}
     for path, size in sizes.items():
-        term = path.rpartition('/')[0]
-        if np.isfinite(size):
-            largest[term] = max(largest.get(term, 0.0), float(size))
+        loss = path.split('/')[0]
+        largest[loss] = max(largest.get(loss, 0.0), float(size) if np.isfinite(size) else 0.0)
     arrives = {
-        path: not np.isfinite(size) or float(size) > REACH * largest[path.rpartition('/')[0]]
+        path: not np.isfinite(size) or float(size) > REACH * largest[path.split('/')[0]]
         for path, size in sizes.items()
     }
     return {f'reach/{path}': np.asarray(value) for path, value in arrives.items()}

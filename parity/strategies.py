@@ -4,8 +4,10 @@ A *structure* (sizes and switches) costs a compilation of the reference, values 
 property test draws from a few structures that cover every switch, and freely from seeds and styles of values.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from hypothesis import strategies as st
 
 from parity.batches import STYLES, Field
@@ -13,6 +15,8 @@ from parity.cases import Case
 from parity.pair import Pair
 
 SIZES = (1, 2, 3, 5, 8)
+# The sizes of the first structure, of the second and of all others. Images are never square.
+STRUCTURES = {'B': (16, 1, 2), 'O': (17, 3, 2), 'A': (6, 1, 3), 'H': (10, 9, 12), 'W': (7, 12, 9)}
 
 
 def structures(pair: Pair) -> list[dict[str, Any]]:
@@ -22,10 +26,10 @@ def structures(pair: Pair) -> list[dict[str, Any]]:
     hypothesis shrinks to it.
     """
     choices = max([2, *map(len, pair.switches.values())])
-    sizes = [{'B': 16, 'O': 17, 'A': 6}, {'B': 1, 'O': 3, 'A': 1}, {'B': 2, 'O': 2, 'A': 3}]
+    letters = [letter for letter in STRUCTURES if letter in _letters(pair)]
     return [
         {
-            'sizes': {k: max(n, pair.smallest.get(k, 1)) for k, n in sizes[min(i, 2)].items()},
+            'sizes': {k: max(STRUCTURES[k][min(i, 2)], pair.smallest.get(k, 1)) for k in letters},
             'config': {key: values[i % len(values)] for key, values in pair.switches.items()},
         }
         for i in range(choices)
@@ -44,16 +48,36 @@ def cases(pair: Pair) -> st.SearchStrategy[Case]:
 
 def any_cases(pair: Pair) -> st.SearchStrategy[Case]:
     """Cases of any size and any combination of switches; each new one compiles the reference."""
-    fields = [Field.parse(text) for text in pair.batch.values()]
-    letters = sorted({*pair.sizes_from.values(), *(letter for field in fields for letter in field.letters)})
     return st.builds(
         Case,
         seed=st.integers(0, 2**31 - 1),
-        sizes=st.fixed_dictionaries({letter: _sizes(pair, letter) for letter in letters}),
+        sizes=st.fixed_dictionaries({letter: st.sampled_from(v) for letter, v in _sizes(pair).items()}),
         config=st.fixed_dictionaries({key: st.sampled_from(v) for key, v in pair.switches.items()}),
         values=st.sampled_from(STYLES),
     )
 
 
-def _sizes(pair: Pair, letter: str) -> st.SearchStrategy[int]:
-    return st.sampled_from([size for size in SIZES if size >= pair.smallest.get(letter, 1)])
+def any_structure(pair: Pair, rng: np.random.Generator) -> dict[str, Any]:
+    """A structure of any size and any combination of switches."""
+    return {
+        'sizes': {letter: _one_of(sizes, rng) for letter, sizes in _sizes(pair).items()},
+        'config': {key: _one_of(values, rng) for key, values in pair.switches.items()},
+    }
+
+
+def _sizes(pair: Pair) -> dict[str, list[int]]:
+    """What each dimension letter of the pair may be."""
+    return {
+        letter: [size for size in SIZES if size >= pair.smallest.get(letter, 1)] for letter in _letters(pair)
+    }
+
+
+def _letters(pair: Pair) -> list[str]:
+    """The dimension letters of what a batch holds and of what the configuration takes from it."""
+    fields = [Field.parse(text) for text in pair.batch.values()]
+    named = {letter for field in fields for letter in field.letters if not letter.isdigit()}
+    return sorted({*pair.sizes_from.values(), *named})
+
+
+def _one_of(values: Sequence[Any], rng: np.random.Generator) -> Any:
+    return values[int(rng.integers(len(values)))]

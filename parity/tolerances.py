@@ -14,9 +14,11 @@ To both comes a rounding floor of FLOOR machine epsilons times the square root o
 leaf's largest value, because samples of the noise can be small by luck. The gradients of one loss are one
 vector, and the floor of each is relative to the largest of all leaves: what is left of a gradient that
 cancels is the rounding of the terms that cancelled. A leaf that is exactly zero, without noise, has no
-floor: it must stay zero.
+floor: it must stay zero, but for subnormal numbers, which XLA on a CPU makes zero and torch does not. So the
+smallest normal number is always allowed.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,10 +51,13 @@ EXACT = Tolerance(0.0, 'exact: not a floating value')
 
 def noise_of(rounded: np.ndarray, truth: np.ndarray) -> float:
     """The largest difference between a result and its float64 truth, where both are finite."""
+    with np.errstate(over='ignore', invalid='ignore'):
+        difference = np.abs(np.subtract(rounded, truth, dtype=np.float64))
+        noise = float(difference.max(initial=0.0))
+    if math.isfinite(noise):
+        return noise
     both = np.isfinite(rounded) & np.isfinite(truth)
-    with np.errstate(over='ignore'):
-        difference = np.abs(rounded[both].astype(np.float64) - truth[both].astype(np.float64))
-    return float(difference.max(initial=0.0))
+    return float(difference[both].max(initial=0.0))
 
 
 def largest(array: np.ndarray) -> float:
@@ -70,13 +75,15 @@ def tolerance(
     """
     if reference.dtype.kind != 'f':
         return EXACT
-    eps = float(np.finfo(dtype).eps)
+    # a mean of booleans is float32 in jax, whatever the precision
+    info = max(np.finfo(dtype), np.finfo(reference.dtype), key=lambda info: info.eps)
+    eps = float(info.eps)
     own = largest(reference)
     # zero throughout, and not only by luck of rounding
     size = max(own, whole) if own or noise else 0.0
     floor = FLOOR * eps * float(np.sqrt(reduction)) * size
     why = f'{SAFETY:g} x noise {noise:.2e} + {FLOOR:g} eps sqrt({reduction}) x largest {size:.2e}'
-    return Tolerance(SAFETY * noise + floor, why)
+    return Tolerance(SAFETY * noise + floor + float(info.smallest_normal), why)
 
 
 def square_slack(second: np.ndarray, count: int, allowed_mu: float) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Nested containers as flat {path: leaf} mappings, and short summaries of arrays."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ _SHORT = {'float': 'f', 'bfloat': 'bf', 'uint': 'u', 'int': 'i', 'complex': 'c',
 
 
 def flatten(tree: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
-    """The leaves of mappings, sequences and dataclasses with their paths, `critic/Dense_0/kernel`."""
+    """The leaves of mappings, sequences, namedtuples and dataclasses, by path: `critic/Dense_0/kernel`."""
     children = list(_children(tree))
     if not children and not _is_container(tree):
         yield prefix, tree
@@ -27,6 +28,20 @@ def flat(tree: Any, to_numpy: Callable[[Any], np.ndarray], prefix: str = '') -> 
         if path in leaves:
             raise ValueError(f'two leaves under one path: {path}')
         leaves[path] = to_numpy(leaf)
+    return leaves
+
+
+def real_leaves(tree: Any) -> dict[str, Any]:
+    """The leaves of a result in either framework: None is none, a complex one is two."""
+    leaves: dict[str, Any] = {}
+    for path, leaf in flatten(tree):
+        path = path or 'output'  # a bare array
+        parts = {path: leaf}
+        if 'complex' in str(getattr(leaf, 'dtype', '')):
+            parts = {f'{path}/real': leaf.real, f'{path}/imag': leaf.imag}
+        if repeated := parts.keys() & leaves.keys():
+            raise ValueError(f'two leaves under one path: {min(repeated)}')
+        leaves |= {} if leaf is None else parts
     return leaves
 
 
@@ -57,6 +72,11 @@ def subtree(leaves: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {path[len(prefix) + 1 :]: leaf for path, leaf in leaves.items() if path.startswith(f'{prefix}/')}
 
 
+def dotted(path: str) -> str:
+    """A path as one part of a longer one: `layers.0.weight`."""
+    return path.replace('/', '.')
+
+
 def summary(array: np.ndarray) -> str:
     """`f64[256] mean 0.1 in [-2, 3]`; small arrays in full."""
     text = f'{short_dtype(array.dtype)}[{",".join(map(str, array.shape))}]'
@@ -82,6 +102,7 @@ def _shown(array: np.ndarray) -> str:
     return f'[{", ".join(map(_shown, array))}]'
 
 
+@functools.cache  # numpy makes the name anew each time
 def short_dtype(dtype: np.dtype[Any]) -> str:
     """`f64`, `u32`, `bool`."""
     name = dtype.name.rstrip('0123456789')
@@ -99,6 +120,8 @@ def _is_record(tree: Any) -> bool:
 def _children(tree: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(tree, Mapping):
         yield from ((str(name), child) for name, child in tree.items())
+    elif isinstance(tree, tuple) and hasattr(tree, '_fields'):
+        yield from zip(tree._fields, tree, strict=True)
     elif isinstance(tree, list | tuple):
         yield from ((str(i), child) for i, child in enumerate(tree))
     elif _is_record(tree):

@@ -1,7 +1,7 @@
 """The result of a check as data: frozen, complete, and without any rendering."""
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from parity.comparison import Leaf
@@ -20,7 +20,10 @@ def worst(outcomes: Iterator[Outcome]) -> Outcome:
 
 @dataclass(frozen=True)
 class StageResult:
-    """One stage in one precision: all leaves, worst first, or the reason why there are none."""
+    """One stage in one precision: all leaves, worst first, or the reason why there are none.
+
+    hidden: how many further leaves were compared and are not kept, see `brief`.
+    """
 
     stage: str
     dtype: str
@@ -28,11 +31,23 @@ class StageResult:
     leaves: tuple[Leaf, ...] = ()
     reason: str = ''
     seconds: float = 0.0
+    hidden: int = 0
 
     @property
     def worst(self) -> Leaf | None:
         """The leaf with the largest margin."""
         return self.leaves[0] if self.leaves else None
+
+    @property
+    def total(self) -> int:
+        """How many leaves were compared."""
+        return len(self.leaves) + self.hidden
+
+    def brief(self) -> 'StageResult':
+        """Only the worst leaf, if all of them match: thousands of cases must fit into memory."""
+        if self.outcome != 'match':
+            return self
+        return replace(self, leaves=self.leaves[:1], hidden=self.total - len(self.leaves[:1]))
 
 
 @dataclass(frozen=True)
@@ -49,20 +64,61 @@ class CaseResult:
         """The worst outcome of the stages."""
         return worst(stage.outcome for stage in self.stages)
 
+    def brief(self) -> 'CaseResult':
+        """Only the worst leaf of each stage that matches."""
+        return replace(self, stages=tuple(stage.brief() for stage in self.stages))
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How far the parameters drift in a long run, in learning rates.
+
+    drifts: (step, the port from the truth, the reference itself from the truth) after each update.
+    own:    whether the port's drift is the reference's own, that is within its tolerance at every step.
+    """
+
+    pair: str
+    source: str
+    dtype: str
+    drifts: tuple[tuple[int, float, float], ...]
+    own: bool
+
+    @property
+    def says(self) -> str:
+        """One sentence."""
+        step, port, reference = self.drifts[-1]
+        against = 'its own float64 run' if self.dtype == 'float32' else 'its runs that start a rounding away'
+        return (
+            f'{self.pair} {self.dtype}, {self.source}: the growth is {"" if self.own else "NOT "}that of the '
+            f'reference: after step {step} the port is {port:.2g} learning rates off, the reference '
+            f'{reference:.2g} against {against}'
+        )
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found for a pair."""
+    """What was found for a pair; growth: of long runs only."""
 
     pair: str
     cases: tuple[CaseResult, ...]
     versions: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    growth: tuple[Growth, ...] = ()
 
     @property
     def outcome(self) -> Outcome:
         """The worst outcome of the cases."""
         return worst(case.outcome for case in self.cases)
+
+    @property
+    def generated(self) -> int:
+        """How many of the cases were generated; the others are recorded or the user's."""
+        return sum(case.name == 'generated' for case in self.cases)
+
+    @property
+    def compared(self) -> int:
+        """How many leaves were compared, in all cases."""
+        return sum(stage.total for _, stage in self.stages())
 
     def stages(self) -> Iterator[tuple[CaseResult, StageResult]]:
         """Every stage of every case."""
@@ -85,10 +141,26 @@ class Verdict:
         return {**asdict(self), 'outcome': self.outcome, 'cases': cases}
 
 
+def merged(verdicts: Iterable[Verdict]) -> list[Verdict]:
+    """One verdict for each pair, with the cases of all of its verdicts in order."""
+    together: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        together.setdefault(verdict.pair, []).append(verdict)
+    return [
+        Verdict(
+            pair,
+            tuple(case for verdict in found for case in verdict.cases),
+            found[0].versions,
+            sum(verdict.seconds for verdict in found),
+        )
+        for pair, found in together.items()
+    ]
+
+
 def describe(pair: str, case: CaseResult, stage: StageResult) -> str:
     """The five parts of a mismatch: subject, both values, error against allowed, where, what to run next."""
     leaf = stage.leaves[0]
-    differing, total = sum(not leaf.matches for leaf in stage.leaves), len(stage.leaves)
+    differing, total = sum(not leaf.matches for leaf in stage.leaves), stage.total
     return '\n'.join(
         (
             f'{pair}: {stage.stage} differs in {stage.dtype}: {leaf.kind} of {leaf.path}',

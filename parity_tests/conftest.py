@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import hypothesis
 import pytest
@@ -22,13 +21,9 @@ hypothesis.settings.register_profile('ci', max_examples=10, derandomize=True, da
 hypothesis.settings.register_profile('soak', max_examples=200, **COMMON)
 hypothesis.settings.load_profile(os.environ.get('PARITY_PROFILE', 'ci'))
 
-# Linux gives a process 65,530 memory maps by default; a compiled program takes some.
-MAPS, MOST_MAPS = Path('/proc/self/maps'), 30_000
-
 
 @pytest.fixture(autouse=True)
 def enough_memory_maps() -> Iterator[None]:
     """Drop compiled programs before XLA runs out of memory maps, which ends the process."""
     yield
-    if MAPS.exists() and MAPS.read_bytes().count(b'\n') > MOST_MAPS:
-        backends.release()
+    backends.release_if_crowded()

@@ -12,12 +12,13 @@ from reference_jax.encoders import make_encoders
 from reference_jax.infonce import (
     InfoNCEAgent,
     accuracy,
+    critic_and_reward,
     cross_entropy,
     identity_like,
     logits_info,
     pair_logits,
 )
-from reference_jax.networks import Actor, GCBilinearValue, Value
+from reference_jax.networks import Actor
 from reference_jax.train_state import TrainState
 
 
@@ -122,26 +123,13 @@ class CRLInfoNCEAgent(InfoNCEAgent):
             ex_observations,
             ex_actions,
         )
-        critic_def = GCBilinearValue(
-            hidden_dims=config['value_hidden_dims'],
-            latent_dim=config['latent_dim'],
-            layer_norm=config['value_layer_norm'],
-            num_ensembles=2,
-            value_exp=True,
-            state_encoder=encoders.get('critic_state'),
-            goal_encoder=encoders.get('critic_goal'),
-        )
+        critic_def, reward_def = critic_and_reward(config, encoders, value_exp=True)
         actor_def = Actor(
             hidden_dims=config['actor_hidden_dims'],
             action_dim=ex_actions.shape[-1],
             layer_norm=config['actor_layer_norm'],
             const_std=config['const_std'],
             encoder=encoders.get('actor'),
-        )
-        reward_def = Value(
-            hidden_dims=config['reward_hidden_dims'],
-            layer_norm=config['reward_layer_norm'],
-            encoder=encoders.get('reward'),
         )
         networks = {
             'critic': (critic_def, (ex_observations, ex_observations, ex_actions)),

@@ -10,8 +10,8 @@ from jax.nn import log_softmax, softmax
 
 from reference_jax.agent import complete_config, prefixed
 from reference_jax.encoders import make_encoders
-from reference_jax.networks import Actor, Param, Value
-from reference_jax.rebrac import ReBRACAgent
+from reference_jax.networks import Param
+from reference_jax.rebrac import ReBRACAgent, actor_and_critic
 from reference_jax.train_state import TrainState
 
 
@@ -124,19 +124,8 @@ class DINOReBRACAgent(ReBRACAgent):
         )
         ex_features, _ = jax.eval_shape(encoders['encoder'].init_with_output, encoder_rng, ex_observations)
         ex_features = jnp.zeros(ex_features.shape)
-        critic_def = Value(
-            hidden_dims=config['value_hidden_dims'],
-            layer_norm=config['value_layer_norm'],
-            num_ensembles=2,
-        )
-        actor_def = Actor(
-            hidden_dims=config['actor_hidden_dims'],
-            action_dim=ex_actions.shape[-1],
-            layer_norm=config['actor_layer_norm'],
-            tanh_squash=config['tanh_squash'],
-            const_std=True,
-            final_fc_init_scale=config['actor_fc_scale'],
-        )
+        # both see features, and need no encoders of their own
+        actor_def, critic_def = actor_and_critic(config, ex_actions, encoders={})
         networks = {
             'critic': (critic_def, (ex_features, ex_actions)),
             'target_critic': (copy.deepcopy(critic_def), (ex_features, ex_actions)),

@@ -2,12 +2,36 @@
 
 import jax.numpy as jnp
 
-from reference_jax.agent import Agent, expectile_loss
+from reference_jax.agent import Agent, expectile_loss, prefixed
+from reference_jax.networks import GCActor, GCValue
 
 
 def as_goals(latents):
     """The arguments with which a network takes latents (B, L) as encoded goals; none without latents."""
     return {} if latents is None else {'goals': latents, 'goal_encoded': True}
+
+
+def latent_networks(config, ex_actions, gc_encoders, prefix=''):
+    """The networks <prefix>value, <prefix>critic (an ensemble of two) and <prefix>actor, given latents."""
+    value_def = GCValue(
+        hidden_dims=config['value_hidden_dims'],
+        layer_norm=config['value_layer_norm'],
+        gc_encoder=gc_encoders.get(f'{prefix}value'),
+    )
+    critic_def = GCValue(
+        hidden_dims=config['value_hidden_dims'],
+        layer_norm=config['value_layer_norm'],
+        num_ensembles=2,
+        gc_encoder=gc_encoders.get(f'{prefix}critic'),
+    )
+    actor_def = GCActor(
+        hidden_dims=config['actor_hidden_dims'],
+        action_dim=ex_actions.shape[-1],
+        layer_norm=config['actor_layer_norm'],
+        const_std=config['const_std'],
+        gc_encoder=gc_encoders.get(f'{prefix}actor'),
+    )
+    return value_def, critic_def, actor_def
 
 
 class ImplicitQAgent(Agent):
@@ -65,3 +89,21 @@ class ImplicitQAgent(Agent):
         actor_loss = -(weight * log_prob).mean()
 
         return actor_loss, {'actor_loss': actor_loss, 'adv': adv.mean(), **bc_info}
+
+    def latent_loss(self, batch, grad_params, alpha, latents, full_update=True, prefix=''):
+        """Value and critic given latents (B, L); with full_update the actor as well, by AWR."""
+        info = {}
+
+        value_loss, value_info = self.value_loss(batch, grad_params, latents, prefix)
+        info.update(prefixed(f'{prefix}value', value_info))
+
+        critic_loss, critic_info = self.critic_loss(batch, grad_params, latents, prefix)
+        info.update(prefixed(f'{prefix}critic', critic_info))
+
+        loss = value_loss + critic_loss
+        if full_update:
+            actor_loss, actor_info = self.awr_loss(batch, grad_params, alpha, latents, prefix)
+            info.update(prefixed(f'{prefix}actor', actor_info))
+            loss = loss + actor_loss
+
+        return loss, info

@@ -7,8 +7,8 @@ from jax import random
 
 from reference_jax.agent import complete_config, prefixed
 from reference_jax.encoders import make_encoders
-from reference_jax.networks import Actor, Value
-from reference_jax.rebrac import ReBRACAgent
+from reference_jax.networks import Value
+from reference_jax.rebrac import ReBRACAgent, actor_and_critic
 from reference_jax.train_state import TrainState
 
 
@@ -108,21 +108,7 @@ class MBPOReBRACAgent(ReBRACAgent):
             layer_norm=config['reward_layer_norm'],
             encoder=encoders.get('reward'),
         )
-        critic_def = Value(
-            hidden_dims=config['value_hidden_dims'],
-            layer_norm=config['value_layer_norm'],
-            num_ensembles=2,
-            encoder=encoders.get('critic'),
-        )
-        actor_def = Actor(
-            hidden_dims=config['actor_hidden_dims'],
-            action_dim=ex_actions.shape[-1],
-            layer_norm=config['actor_layer_norm'],
-            tanh_squash=config['tanh_squash'],
-            const_std=True,
-            final_fc_init_scale=config['actor_fc_scale'],
-            encoder=encoders.get('actor'),
-        )
+        actor_def, critic_def = actor_and_critic(config, ex_actions, encoders)
         networks = {
             'transition': (transition_def, (ex_observations, ex_actions)),
             'critic': (critic_def, (ex_observations, ex_actions)),

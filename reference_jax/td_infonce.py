@@ -13,12 +13,13 @@ from reference_jax.encoders import GCEncoder, make_encoders
 from reference_jax.infonce import (
     InfoNCEAgent,
     accuracy,
+    critic_and_reward,
     cross_entropy,
     identity_like,
     logits_info,
     pair_logits,
 )
-from reference_jax.networks import GCActor, GCBilinearValue, Value
+from reference_jax.networks import GCActor
 from reference_jax.train_state import TrainState
 
 
@@ -144,20 +145,7 @@ class TDInfoNCEAgent(InfoNCEAgent):
             ex_observations,
             ex_actions,
         )
-        reward_def = Value(
-            hidden_dims=config['reward_hidden_dims'],
-            layer_norm=config['reward_layer_norm'],
-            encoder=encoders.get('reward'),
-        )
-        critic_def = GCBilinearValue(
-            hidden_dims=config['value_hidden_dims'],
-            latent_dim=config['latent_dim'],
-            layer_norm=config['value_layer_norm'],
-            num_ensembles=2,
-            value_exp=False,
-            state_encoder=encoders.get('critic_state'),
-            goal_encoder=encoders.get('critic_goal'),
-        )
+        critic_def, reward_def = critic_and_reward(config, encoders, value_exp=False)
         actor_def = GCActor(
             hidden_dims=config['actor_hidden_dims'],
             action_dim=ex_actions.shape[-1],

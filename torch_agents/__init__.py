@@ -1,5 +1,6 @@
 """The offline-RL agents in PyTorch, ported from `reference_jax`."""
 
+from torch_agents.checkpoints import load, save
 from torch_agents.crl_infonce import CRLInfoNCEAgent
 from torch_agents.dino_rebrac import DINOReBRACAgent
 from torch_agents.fb_repr import FBReprAgent
@@ -9,6 +10,8 @@ from torch_agents.iql import IQLAgent
 from torch_agents.mbpo_rebrac import MBPOReBRACAgent
 from torch_agents.rebrac import ReBRACAgent
 from torch_agents.td_infonce import TDInfoNCEAgent
+
+__all__ = ['agents', 'load', 'save']
 
 agents = {
     'crl_infonce': CRLInfoNCEAgent,

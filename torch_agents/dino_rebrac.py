@@ -9,8 +9,8 @@ from torch_agents import random
 from torch_agents.agent import complete_config, prefixed
 from torch_agents.encoders import make_encoders
 from torch_agents.layers import clip
-from torch_agents.networks import Actor, Param, Value
-from torch_agents.rebrac import ReBRACAgent
+from torch_agents.networks import Param
+from torch_agents.rebrac import ReBRACAgent, actor_and_critic
 from torch_agents.train_state import TrainState, example
 
 
@@ -124,19 +124,8 @@ class DINOReBRACAgent(ReBRACAgent):
         )
         # parity: torch needs no key to learn the shape of the features
         ex_features = torch.zeros(encoders['encoder'](example(ex_observations)).shape)
-        critic_def = Value(
-            hidden_dims=config['value_hidden_dims'],
-            layer_norm=config['value_layer_norm'],
-            num_ensembles=2,
-        )
-        actor_def = Actor(
-            hidden_dims=config['actor_hidden_dims'],
-            action_dim=ex_actions.shape[-1],
-            layer_norm=config['actor_layer_norm'],
-            tanh_squash=config['tanh_squash'],
-            const_std=True,
-            final_fc_init_scale=config['actor_fc_scale'],
-        )
+        # both see features, and need no encoders of their own
+        actor_def, critic_def = actor_and_critic(config, ex_actions, encoders={})
         networks = {
             'critic': (critic_def, (ex_features, ex_actions)),
             'target_critic': (copy.deepcopy(critic_def), (ex_features, ex_actions)),

@@ -7,9 +7,9 @@ import torch
 from torch_agents import random
 from torch_agents.agent import aggregate, complete_config, prefixed
 from torch_agents.encoders import GCEncoder, make_encoders
-from torch_agents.implicit_q import ImplicitQAgent
+from torch_agents.implicit_q import ImplicitQAgent, latent_networks
 from torch_agents.layers import clip
-from torch_agents.networks import GCActor, GCValue, normalize_latents
+from torch_agents.networks import GCValue, normalize_latents
 from torch_agents.train_state import TrainState
 
 
@@ -125,22 +125,8 @@ class FBReprAgent(ImplicitQAgent):
 
     def finetuning_loss(self, batch, grad_params, full_update=True, rng=None):
         """IQL on the batch's latents; with full_update the actor, too. grad_params None reads all frozen."""
-        latents = batch['latents']
-        info = {}
-
-        value_loss, value_info = self.value_loss(batch, grad_params, latents)
-        info.update(prefixed('value', value_info))
-
-        critic_loss, critic_info = self.critic_loss(batch, grad_params, latents)
-        info.update(prefixed('critic', critic_info))
-
-        loss = value_loss + critic_loss
-        if full_update:
-            actor_loss, actor_info = self.awr_loss(batch, grad_params, self.config['alpha_awr'], latents)
-            info.update(prefixed('actor', actor_info))
-            loss = loss + actor_loss
-
-        return loss, info
+        alpha, latents = self.config['alpha_awr'], batch['latents']
+        return self.latent_loss(batch, grad_params, alpha, latents, full_update)
 
     def pretrain(self, batch):
         """One pre-training update: (agent, info)."""
@@ -182,17 +168,7 @@ class FBReprAgent(ImplicitQAgent):
             ex_actions,
         )
         gc_encoders = {network: GCEncoder(encoder) for network, encoder in encoders.items()}
-        value_def = GCValue(
-            hidden_dims=config['value_hidden_dims'],
-            layer_norm=config['value_layer_norm'],
-            gc_encoder=gc_encoders.get('value'),
-        )
-        critic_def = GCValue(
-            hidden_dims=config['value_hidden_dims'],
-            layer_norm=config['value_layer_norm'],
-            num_ensembles=2,
-            gc_encoder=gc_encoders.get('critic'),
-        )
+        value_def, critic_def, actor_def = latent_networks(config, ex_actions, gc_encoders)
         forward_repr_def = GCValue(
             hidden_dims=config['forward_repr_hidden_dims'],
             value_dim=config['latent_dim'],
@@ -205,13 +181,6 @@ class FBReprAgent(ImplicitQAgent):
             value_dim=config['latent_dim'],
             layer_norm=config['fb_repr_layer_norm'],
             gc_encoder=gc_encoders.get('backward_repr'),
-        )
-        actor_def = GCActor(
-            hidden_dims=config['actor_hidden_dims'],
-            action_dim=ex_actions.shape[-1],
-            layer_norm=config['actor_layer_norm'],
-            const_std=config['const_std'],
-            gc_encoder=gc_encoders.get('actor'),
         )
         critic_inputs = (ex_observations, ex_latents, ex_actions, True)
         networks = {

@@ -7,9 +7,9 @@ import torch
 from torch_agents import random
 from torch_agents.agent import complete_config, expectile_loss, prefixed
 from torch_agents.encoders import GCEncoder, make_encoders
-from torch_agents.implicit_q import ImplicitQAgent
+from torch_agents.implicit_q import ImplicitQAgent, latent_networks
 from torch_agents.layers import clip
-from torch_agents.networks import GCActor, GCMetricValue, GCValue, normalize_latents
+from torch_agents.networks import GCMetricValue, normalize_latents
 from torch_agents.train_state import TrainState
 
 
@@ -82,7 +82,10 @@ class HILPAgent(ImplicitQAgent):
 
         rng, latent_rng = random.split(rng)
         latents, rewards = self.sample_latents(batch, latent_rng)
-        skill_loss, skill_info = self.skill_loss({**batch, 'rewards': rewards}, grad_params, latents)
+        batch = {**batch, 'rewards': rewards}
+        skill_loss, skill_info = self.latent_loss(
+            batch, grad_params, self.config['alpha'], latents, prefix='skill_'
+        )
         info.update(skill_info)
 
         loss = value_loss + skill_loss
@@ -90,27 +93,8 @@ class HILPAgent(ImplicitQAgent):
 
     def finetuning_loss(self, batch, grad_params, full_update=True, rng=None):
         """IQL on the batch's skills; with full_update the actor, too. grad_params None reads all frozen."""
-        return self.skill_loss(batch, grad_params, batch['latents'], full_update)
-
-    def skill_loss(self, batch, grad_params, latents, full_update=True):
-        """IQL conditioned on skills (B, L)."""
-        info = {}
-
-        value_loss, value_info = self.value_loss(batch, grad_params, latents, prefix='skill_')
-        info.update(prefixed('skill_value', value_info))
-
-        critic_loss, critic_info = self.critic_loss(batch, grad_params, latents, prefix='skill_')
-        info.update(prefixed('skill_critic', critic_info))
-
-        loss = value_loss + critic_loss
-        if full_update:
-            actor_loss, actor_info = self.awr_loss(
-                batch, grad_params, self.config['alpha'], latents, prefix='skill_'
-            )
-            info.update(prefixed('skill_actor', actor_info))
-            loss = loss + actor_loss
-
-        return loss, info
+        alpha, latents = self.config['alpha'], batch['latents']
+        return self.latent_loss(batch, grad_params, alpha, latents, full_update, prefix='skill_')
 
     def pretrain(self, batch):
         """One pre-training update: (agent, info)."""
@@ -162,23 +146,8 @@ class HILPAgent(ImplicitQAgent):
             num_ensembles=2,
             encoder=encoders.get('value'),
         )
-        skill_critic_def = GCValue(
-            hidden_dims=config['value_hidden_dims'],
-            layer_norm=config['value_layer_norm'],
-            num_ensembles=2,
-            gc_encoder=gc_encoders.get('skill_critic'),
-        )
-        skill_value_def = GCValue(
-            hidden_dims=config['value_hidden_dims'],
-            layer_norm=config['value_layer_norm'],
-            gc_encoder=gc_encoders.get('skill_value'),
-        )
-        skill_actor_def = GCActor(
-            hidden_dims=config['actor_hidden_dims'],
-            action_dim=ex_actions.shape[-1],
-            layer_norm=config['actor_layer_norm'],
-            const_std=config['const_std'],
-            gc_encoder=gc_encoders.get('skill_actor'),
+        skill_value_def, skill_critic_def, skill_actor_def = latent_networks(
+            config, ex_actions, gc_encoders, prefix='skill_'
         )
         critic_inputs = (ex_observations, ex_latents, ex_actions, True)
         networks = {

@@ -6,6 +6,7 @@ import torch
 from torch import log_softmax, logsumexp
 
 from torch_agents.agent import Agent
+from torch_agents.networks import GCBilinearValue, Value
 
 
 def pair_logits(phi, psi):
@@ -39,6 +40,25 @@ def logits_info(logits):
         'logits_neg': (logits * (1 - identity)).sum() / (1 - identity).sum(),
         'logits': logits.mean(),
     }
+
+
+def critic_and_reward(config, encoders, value_exp):
+    """The networks of the critic, an ensemble of two, and of the reward; encoders: by network, or {}."""
+    critic_def = GCBilinearValue(
+        hidden_dims=config['value_hidden_dims'],
+        latent_dim=config['latent_dim'],
+        layer_norm=config['value_layer_norm'],
+        num_ensembles=2,
+        value_exp=value_exp,
+        state_encoder=encoders.get('critic_state'),
+        goal_encoder=encoders.get('critic_goal'),
+    )
+    reward_def = Value(
+        hidden_dims=config['reward_hidden_dims'],
+        layer_norm=config['reward_layer_norm'],
+        encoder=encoders.get('reward'),
+    )
+    return critic_def, reward_def
 
 
 class InfoNCEAgent(Agent):

@@ -7,8 +7,8 @@ import torch
 from torch_agents import random
 from torch_agents.agent import complete_config, prefixed
 from torch_agents.encoders import make_encoders
-from torch_agents.networks import Actor, Value
-from torch_agents.rebrac import ReBRACAgent
+from torch_agents.networks import Value
+from torch_agents.rebrac import ReBRACAgent, actor_and_critic
 from torch_agents.train_state import TrainState
 
 
@@ -105,21 +105,7 @@ class MBPOReBRACAgent(ReBRACAgent):
             layer_norm=config['reward_layer_norm'],
             encoder=encoders.get('reward'),
         )
-        critic_def = Value(
-            hidden_dims=config['value_hidden_dims'],
-            layer_norm=config['value_layer_norm'],
-            num_ensembles=2,
-            encoder=encoders.get('critic'),
-        )
-        actor_def = Actor(
-            hidden_dims=config['actor_hidden_dims'],
-            action_dim=ex_actions.shape[-1],
-            layer_norm=config['actor_layer_norm'],
-            tanh_squash=config['tanh_squash'],
-            const_std=True,
-            final_fc_init_scale=config['actor_fc_scale'],
-            encoder=encoders.get('actor'),
-        )
+        actor_def, critic_def = actor_and_critic(config, ex_actions, encoders)
         networks = {
             'transition': (transition_def, (ex_observations, ex_actions)),
             'critic': (critic_def, (ex_observations, ex_actions)),

@@ -1,6 +1,7 @@
 """What each port ports: the registration table of the shipped pairs."""
 
 import contextlib
+import dataclasses
 import functools
 import importlib
 from unittest import mock
@@ -34,13 +35,24 @@ MODEL = {
 
 CONTRACTIONS = ('einsum', 'tensordot', 'matmul')
 HIDDEN = ((12, 10), (7,))
-# Encoders of the same kinds as those registered under these names, small enough to check in seconds.
+# Encoders of the same kinds as those registered under these names, small enough to check in seconds. Each
+# makes 16 features, F.
 SMALL_ENCODERS = {
-    'mlp': ('MLP', {'hidden_dims': (12, 10), 'layer_norm': True}),
-    'impala_debug': ('ImpalaEncoder', {'num_blocks': 1, 'stack_sizes': (4, 4), 'mlp_hidden_dims': (10,)}),
-    'impala_small': ('ImpalaEncoder', {'stack_sizes': (4,), 'mlp_hidden_dims': (12,), 'layer_norm': True}),
-    'resnet_34': ('ResNetEncoder', {'stage_sizes': (1, 1), 'num_filters': 4}),
+    'mlp': ('MLP', {'hidden_dims': (12, 16), 'layer_norm': True}),
+    'impala': ('ImpalaEncoder', {'stack_sizes': (4,), 'mlp_hidden_dims': (16,)}),
+    'impala_debug': ('ImpalaEncoder', {'num_blocks': 1, 'stack_sizes': (4, 3), 'mlp_hidden_dims': (16,)}),
+    'impala_small': (
+        'ImpalaEncoder',
+        {'num_blocks': 1, 'stack_sizes': (4,), 'mlp_hidden_dims': (16,), 'layer_norm': True},
+    ),
+    'impala_large': (
+        'ImpalaEncoder',
+        {'num_blocks': 1, 'stack_sizes': (2, 3), 'width': 2, 'mlp_hidden_dims': (10, 16)},
+    ),
+    'resnet_34': ('ResNetEncoder', {'stage_sizes': (1, 2), 'num_filters': 8}),
 }
+# the first is the default of an image pair
+IMAGE_ENCODERS = ('impala_debug', 'resnet_34', 'impala_small', 'impala', 'impala_large')
 
 
 @contextlib.contextmanager
@@ -56,11 +68,27 @@ def small_encoders(side):
         yield
 
 
-IQL = Pair(
-    name='iql',
-    reference='reference_jax.iql:IQLAgent',
-    port='torch_agents.iql:IQLAgent',
-    draws=DRAWS,
+# the sizes and switches that several agents have in common
+SMALL = {'actor_hidden_dims': (12, 10), 'value_hidden_dims': (12, 10)}
+SMALL_REWARD = {'reward_hidden_dims': (12, 10)}
+BATCH_SIZE = {'batch_size': 'B'}
+LATENT_SIZES = {'batch_size': 'B', 'latent_dim': 'L'}
+LAYER_SWITCHES = {
+    'actor_layer_norm': (False, True),
+    'value_layer_norm': (True, False),
+    'value_hidden_dims': HIDDEN,
+}
+
+
+def shipped(name, agent, **fields):
+    """The pair of the agents of that name in both packages."""
+    reference, port = (f'{package}.{name}:{agent}' for package in ('reference_jax', 'torch_agents'))
+    return Pair(name=name, reference=reference, port=port, draws=DRAWS, **fields)
+
+
+IQL = shipped(
+    'iql',
+    'IQLAgent',
     batch=TRANSITIONS,
     forward={
         'value': 'observations',
@@ -69,23 +97,19 @@ IQL = Pair(
         'actor': 'observations',
     },
     ensembles=('critic', 'target_critic'),
-    sizes={'actor_hidden_dims': (12, 10), 'value_hidden_dims': (12, 10)},
-    sizes_from={'batch_size': 'B'},
+    sizes=SMALL,
+    sizes_from=BATCH_SIZE,
     switches={
         'actor_loss': ('awr', 'ddpgbc'),
         'const_std': (True, False),
-        'actor_layer_norm': (False, True),
-        'value_layer_norm': (True, False),
         'expectile': (0.9, 0.5),
-        'value_hidden_dims': HIDDEN,
+        **LAYER_SWITCHES,
     },
 )
 
-INFOM = Pair(
-    name='infom',
-    reference='reference_jax.infom:InFOMAgent',
-    port='torch_agents.infom:InFOMAgent',
-    draws=DRAWS,
+INFOM = shipped(
+    'infom',
+    'InFOMAgent',
     batch={**TRANSITIONS, **RANGE},
     forward={
         'critic': 'observations actions',
@@ -98,14 +122,13 @@ INFOM = Pair(
     extra={'times': 'B | binary', 'latents': 'B L'},
     ensembles=('critic',),
     sizes={
+        **SMALL,
+        **SMALL_REWARD,
         'intention_encoder_hidden_dims': (12, 10),
-        'actor_hidden_dims': (12, 10),
-        'value_hidden_dims': (12, 10),
-        'reward_hidden_dims': (12, 10),
         'num_flow_goals': 3,
         'num_flow_steps': 4,
     },
-    sizes_from={'batch_size': 'B', 'latent_dim': 'L'},
+    sizes_from=LATENT_SIZES,
     switches={
         'q_agg': ('min', 'mean'),
         'critic_latent_type': ('prior', 'encoding'),
@@ -118,13 +141,18 @@ INFOM = Pair(
     },
 )
 
-CRL_INFONCE = Pair(
-    name='crl_infonce',
+INFONCE_SWITCHES = {
+    'normalize_q_loss': (True, False),
+    'const_std': (True, False),
+    'reward_layer_norm': (True, False),
+    **LAYER_SWITCHES,
+}
+
+CRL_INFONCE = shipped(
+    'crl_infonce',
+    'CRLInfoNCEAgent',
     contractions=CONTRACTIONS,
     counts=('binary_accuracy', 'categorical_accuracy'),
-    reference='reference_jax.crl_infonce:CRLInfoNCEAgent',
-    port='torch_agents.crl_infonce:CRLInfoNCEAgent',
-    draws=DRAWS,
     batch={**TRANSITIONS, **GOALS},
     forward={
         'critic': 'observations value_goals actions',
@@ -132,52 +160,27 @@ CRL_INFONCE = Pair(
         'reward': 'observations',
     },
     ensembles=('critic',),
-    sizes={'actor_hidden_dims': (12, 10), 'value_hidden_dims': (12, 10), 'reward_hidden_dims': (12, 10)},
-    sizes_from={'batch_size': 'B', 'latent_dim': 'L'},
-    switches={
-        'contrastive_loss': ('forward_infonce', 'symmetric_infonce'),
-        'normalize_q_loss': (True, False),
-        'const_std': (True, False),
-        'actor_layer_norm': (False, True),
-        'value_layer_norm': (True, False),
-        'reward_layer_norm': (True, False),
-        'value_hidden_dims': HIDDEN,
-    },
+    sizes={**SMALL, **SMALL_REWARD},
+    sizes_from=LATENT_SIZES,
+    switches={'contrastive_loss': ('forward_infonce', 'symmetric_infonce'), **INFONCE_SWITCHES},
 )
 
-TD_INFONCE = Pair(
-    name='td_infonce',
+TD_INFONCE = shipped(
+    'td_infonce',
+    'TDInfoNCEAgent',
     contractions=CONTRACTIONS,
-    counts=('binary_accuracy', 'categorical_accuracy'),
-    reference='reference_jax.td_infonce:TDInfoNCEAgent',
-    port='torch_agents.td_infonce:TDInfoNCEAgent',
-    draws=DRAWS,
-    batch={**TRANSITIONS, **GOALS},
-    forward={
-        'critic': 'observations value_goals actions',
-        'target_critic': 'observations value_goals actions',
-        'actor': 'observations',
-        'reward': 'observations',
-    },
+    counts=CRL_INFONCE.counts,
+    batch=CRL_INFONCE.batch,
+    forward={**CRL_INFONCE.forward, 'target_critic': 'observations value_goals actions'},
     ensembles=('critic', 'target_critic'),
-    sizes={'actor_hidden_dims': (12, 10), 'value_hidden_dims': (12, 10), 'reward_hidden_dims': (12, 10)},
-    sizes_from={'batch_size': 'B', 'latent_dim': 'L'},
-    switches={
-        'logit_agg': ('mean', 'min'),
-        'normalize_q_loss': (True, False),
-        'const_std': (True, False),
-        'actor_layer_norm': (False, True),
-        'value_layer_norm': (True, False),
-        'reward_layer_norm': (True, False),
-        'value_hidden_dims': HIDDEN,
-    },
+    sizes=CRL_INFONCE.sizes,
+    sizes_from=LATENT_SIZES,
+    switches={'logit_agg': ('mean', 'min'), **INFONCE_SWITCHES},
 )
 
-HILP = Pair(
-    name='hilp',
-    reference='reference_jax.hilp:HILPAgent',
-    port='torch_agents.hilp:HILPAgent',
-    draws=DRAWS,
+HILP = shipped(
+    'hilp',
+    'HILPAgent',
     batch={**TRANSITIONS, **GOALS, **LATENTS},
     forward={
         'value': 'observations value_goals',
@@ -188,24 +191,16 @@ HILP = Pair(
         'skill_actor': 'observations latents True',
     },
     ensembles=('value', 'target_value', 'skill_critic', 'target_skill_critic'),
-    sizes={'actor_hidden_dims': (12, 10), 'value_hidden_dims': (12, 10)},
-    sizes_from={'batch_size': 'B', 'latent_dim': 'L'},
-    switches={
-        'const_std': (True, False),
-        'actor_layer_norm': (False, True),
-        'value_layer_norm': (True, False),
-        'expectile': (0.9, 0.5),
-        'value_hidden_dims': HIDDEN,
-    },
+    sizes=SMALL,
+    sizes_from=LATENT_SIZES,
+    switches={'const_std': (True, False), 'expectile': (0.9, 0.5), **LAYER_SWITCHES},
 )
 
-FB_REPR = Pair(
-    name='fb_repr',
+FB_REPR = shipped(
+    'fb_repr',
+    'FBReprAgent',
     contractions=CONTRACTIONS,
     smallest={'B': 2},  # its losses divide by B - 1
-    reference='reference_jax.fb_repr:FBReprAgent',
-    port='torch_agents.fb_repr:FBReprAgent',
-    draws=DRAWS,
     batch={**TRANSITIONS, **LATENTS},
     forward={
         'value': 'observations latents None True',
@@ -218,13 +213,8 @@ FB_REPR = Pair(
         'actor': 'observations latents True',
     },
     ensembles=('critic', 'forward_repr', 'target_critic', 'target_forward_repr'),
-    sizes={
-        'actor_hidden_dims': (12, 10),
-        'value_hidden_dims': (12, 10),
-        'forward_repr_hidden_dims': (12, 10),
-        'backward_repr_hidden_dims': (12, 10),
-    },
-    sizes_from={'batch_size': 'B', 'latent_dim': 'L'},
+    sizes={**SMALL, 'forward_repr_hidden_dims': (12, 10), 'backward_repr_hidden_dims': (12, 10)},
+    sizes_from=LATENT_SIZES,
     switches={
         'repr_agg': ('mean', 'min'),
         'normalize_q_loss': (False, True),
@@ -236,80 +226,113 @@ FB_REPR = Pair(
     },
 )
 
+ACTOR_CRITIC = {
+    'critic': 'observations actions',
+    'target_critic': 'observations actions',
+    'actor': 'observations',
+    'target_actor': 'observations',
+}
 REBRAC_SWITCHES = {
     'tanh_squash': (True, False),
     'actor_fc_scale': (0.01, 1.0),
     'alpha_actor': (0.0, 0.1),
     'alpha_critic': (0.0, 0.1),
-    'actor_layer_norm': (False, True),
-    'value_layer_norm': (True, False),
-    'value_hidden_dims': HIDDEN,
+    **LAYER_SWITCHES,
 }
 
-REBRAC = Pair(
-    name='rebrac',
-    reference='reference_jax.rebrac:ReBRACAgent',
-    port='torch_agents.rebrac:ReBRACAgent',
-    draws=DRAWS,
+REBRAC = shipped(
+    'rebrac',
+    'ReBRACAgent',
     batch=TRANSITIONS,
-    forward={
-        'critic': 'observations actions',
-        'target_critic': 'observations actions',
-        'actor': 'observations',
-        'target_actor': 'observations',
-    },
+    forward=ACTOR_CRITIC,
     ensembles=('critic', 'target_critic'),
-    sizes={'actor_hidden_dims': (12, 10), 'value_hidden_dims': (12, 10)},
-    sizes_from={'batch_size': 'B'},
+    sizes=SMALL,
+    sizes_from=BATCH_SIZE,
     switches={**REBRAC_SWITCHES, 'normalize_q_loss': (True, False)},
 )
 
-DINO_REBRAC = Pair(
-    name='dino_rebrac',
-    reference='reference_jax.dino_rebrac:DINOReBRACAgent',
-    port='torch_agents.dino_rebrac:DINOReBRACAgent',
-    draws=DRAWS,
+DINO_REBRAC = shipped(
+    'dino_rebrac',
+    'DINOReBRACAgent',
     creating=small_encoders,
     batch=TRANSITIONS,
     forward={
         'encoder': 'observations',
         'target_encoder': 'observations',
         'target_repr_center': '',
-        'critic': 'features actions',
-        'target_critic': 'features actions',
-        'actor': 'features',
-        'target_actor': 'features',
+        **{network: inputs.replace('observations', 'features') for network, inputs in ACTOR_CRITIC.items()},
     },
     extra={'features': 'B F'},
-    ensembles=('critic', 'target_critic'),
-    sizes={'encoder': 'mlp', 'actor_hidden_dims': (12, 10), 'value_hidden_dims': (12, 10)},
-    sizes_from={'batch_size': 'B'},
+    ensembles=REBRAC.ensembles,
+    sizes={**SMALL, 'encoder': 'mlp'},
+    sizes_from=BATCH_SIZE,
     # the first full update gives the centre (F,) the batch's axis, (B, F)
     reshaped=('modules_target_repr_center/value',),
-    switches={**REBRAC_SWITCHES, 'normalize_q_loss': (True, False)},
+    switches=REBRAC.switches,
 )
 
-MBPO_REBRAC = Pair(
-    name='mbpo_rebrac',
-    reference='reference_jax.mbpo_rebrac:MBPOReBRACAgent',
-    port='torch_agents.mbpo_rebrac:MBPOReBRACAgent',
-    draws=DRAWS,
+MBPO_REBRAC = shipped(
+    'mbpo_rebrac',
+    'MBPOReBRACAgent',
     batch={**TRANSITIONS, **MODEL},
-    forward={
-        'transition': 'observations actions',
-        'reward': 'observations',
-        'critic': 'observations actions',
-        'target_critic': 'observations actions',
-        'actor': 'observations',
-        'target_actor': 'observations',
-    },
-    ensembles=('critic', 'target_critic'),
-    sizes={
-        'transition_hidden_dims': (12, 10),
-        'reward_hidden_dims': (12, 10),
-        'actor_hidden_dims': (12, 10),
-        'value_hidden_dims': (12, 10),
-    },
-    sizes_from={'batch_size': 'B'},
+    forward={'transition': 'observations actions', 'reward': 'observations', **ACTOR_CRITIC},
+    ensembles=REBRAC.ensembles,
+    sizes={**SMALL, **SMALL_REWARD, 'transition_hidden_dims': (12, 10)},
+    sizes_from=BATCH_SIZE,
     switches={**REBRAC_SWITCHES, 'transition_layer_norm': (True, False), 'reward_layer_norm': (True, False)},
+)
+
+
+def of_images(batch):
+    """A batch with images (..., H, W, C) in the place of its vectors (..., O), and their range as numbers."""
+    described = {'B O': 'B H W C | image', 'M O': 'M H W C | image'}
+    return {key: described.get(text, text.removeprefix('O')) for key, text in batch.items()}
+
+
+def images(pair, **changes):
+    """The pair on images instead of vectors, with small encoders of every kind as one more switch.
+
+    changes: further fields that differ, such as the inputs of networks that see features.
+    """
+    changed = {
+        'name': f'{pair.name}_images',
+        'batch': of_images(pair.batch),
+        'sizes': {**pair.sizes, 'encoder': IMAGE_ENCODERS[0]},
+        'switches': {**pair.switches, 'encoder': IMAGE_ENCODERS},
+        'creating': small_encoders,
+    }
+    return dataclasses.replace(pair, **{**changed, **changes})
+
+
+# Not registered, because convolutions take long to compile: name them, `torch_agents.pairs:IQL_IMAGES`.
+IQL_IMAGES = images(IQL)
+CRL_INFONCE_IMAGES = images(CRL_INFONCE)
+TD_INFONCE_IMAGES = images(TD_INFONCE)
+HILP_IMAGES = images(HILP)
+FB_REPR_IMAGES = images(FB_REPR)
+REBRAC_IMAGES = images(REBRAC)
+FLOW_OF_FEATURES = 'next_features times features actions latents'
+INFOM_IMAGES = images(
+    INFOM,
+    forward={
+        'critic': 'observations actions',
+        'critic_vf': FLOW_OF_FEATURES,
+        'target_critic_vf': FLOW_OF_FEATURES,
+        'critic_vf_encoder': 'observations',
+        'target_critic_vf_encoder': 'observations',
+        'intention_encoder': 'observations actions',
+        'actor': 'observations',
+        'reward': 'features',
+    },
+    extra={**INFOM.extra, 'features': 'B F', 'next_features': 'B F'},
+)
+DINO_REBRAC_IMAGES = images(
+    DINO_REBRAC,
+    batch=of_images({**TRANSITIONS, 'aug1_observations': 'B O', 'aug2_observations': 'B O'}),
+)
+# Its transition network predicts C values for each transition, and the original subtracts images (B, H, W, C)
+# from these (B, C): that is defined only where W is B (or 1), so W is B here.
+MBPO_REBRAC_IMAGES = images(
+    MBPO_REBRAC,
+    batch={key: text.replace('H W C', 'H B C') for key, text in of_images(MBPO_REBRAC.batch).items()},
 )

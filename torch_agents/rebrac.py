@@ -12,6 +12,26 @@ from torch_agents.networks import Actor, Value
 from torch_agents.train_state import TrainState
 
 
+def actor_and_critic(config, ex_actions, encoders):
+    """The networks of the actor and of the critic, an ensemble of two; encoders: by network, or {}."""
+    actor_def = Actor(
+        hidden_dims=config['actor_hidden_dims'],
+        action_dim=ex_actions.shape[-1],
+        layer_norm=config['actor_layer_norm'],
+        tanh_squash=config['tanh_squash'],
+        const_std=True,
+        final_fc_init_scale=config['actor_fc_scale'],
+        encoder=encoders.get('actor'),
+    )
+    critic_def = Value(
+        hidden_dims=config['value_hidden_dims'],
+        layer_norm=config['value_layer_norm'],
+        num_ensembles=2,
+        encoder=encoders.get('critic'),
+    )
+    return actor_def, critic_def
+
+
 class ReBRACAgent(Agent):
     """Pre-trained by behavioural cloning, fine-tuned by a critic and an actor that stay near the data."""
 
@@ -135,21 +155,7 @@ class ReBRACAgent(Agent):
         rng, init_rng = random.split(rng)
 
         encoders = make_encoders(config['encoder'], ['critic', 'actor'], ex_observations, ex_actions)
-        critic_def = Value(
-            hidden_dims=config['value_hidden_dims'],
-            layer_norm=config['value_layer_norm'],
-            num_ensembles=2,
-            encoder=encoders.get('critic'),
-        )
-        actor_def = Actor(
-            hidden_dims=config['actor_hidden_dims'],
-            action_dim=ex_actions.shape[-1],
-            layer_norm=config['actor_layer_norm'],
-            tanh_squash=config['tanh_squash'],
-            const_std=True,
-            final_fc_init_scale=config['actor_fc_scale'],
-            encoder=encoders.get('actor'),
-        )
+        actor_def, critic_def = actor_and_critic(config, ex_actions, encoders)
         networks = {
             'critic': (critic_def, (ex_observations, ex_actions)),
             'target_critic': (copy.deepcopy(critic_def), (ex_observations, ex_actions)),

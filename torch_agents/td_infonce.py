@@ -12,12 +12,13 @@ from torch_agents.encoders import GCEncoder, make_encoders
 from torch_agents.infonce import (
     InfoNCEAgent,
     accuracy,
+    critic_and_reward,
     cross_entropy,
     identity_like,
     logits_info,
     pair_logits,
 )
-from torch_agents.networks import GCActor, GCBilinearValue, Value
+from torch_agents.networks import GCActor
 from torch_agents.train_state import TrainState
 
 
@@ -141,20 +142,7 @@ class TDInfoNCEAgent(InfoNCEAgent):
             ex_observations,
             ex_actions,
         )
-        reward_def = Value(
-            hidden_dims=config['reward_hidden_dims'],
-            layer_norm=config['reward_layer_norm'],
-            encoder=encoders.get('reward'),
-        )
-        critic_def = GCBilinearValue(
-            hidden_dims=config['value_hidden_dims'],
-            latent_dim=config['latent_dim'],
-            layer_norm=config['value_layer_norm'],
-            num_ensembles=2,
-            value_exp=False,
-            state_encoder=encoders.get('critic_state'),
-            goal_encoder=encoders.get('critic_goal'),
-        )
+        critic_def, reward_def = critic_and_reward(config, encoders, value_exp=False)
         actor_def = GCActor(
             hidden_dims=config['actor_hidden_dims'],
             action_dim=ex_actions.shape[-1],

@@ -1,13 +1,36 @@
 """Values: numpy array <-> torch tensor, bit for bit; and the one cast allowed, which keeps every value."""
 
 import re
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+
+
+class Stored(Protocol):
+    """A leaf that lies in a file: its shape and dtype are known, its values are read by `__array__`."""
+
+    in_file: bool
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array: ...
+
+
+def described(leaf: object, abstract: bool = False) -> Array | Stored | None:
+    """What shape and dtype are asked of: as `as_array`, but a leaf in a file is not read.
+
+    With `abstract`, also a leaf that has no values, `jax.ShapeDtypeStruct`.
+    """
+    if getattr(leaf, 'in_file', False) is True:
+        return cast(Stored, leaf)
+    if abstract and not hasattr(leaf, '__array__') and isinstance(getattr(leaf, 'dtype', None), np.dtype):
+        return cast(Stored, leaf)
+    return as_array(leaf)
 
 
 def as_array(leaf: object) -> Array | None:
@@ -42,18 +65,37 @@ def summary(dtype: np.dtype[Any], shape: tuple[int, ...]) -> str:
     return f'{short}[{",".join(map(str, shape))}]'
 
 
-def cast_exactly(array: Array, dtype: np.dtype[Any]) -> tuple[Array, int]:
-    """The array in another dtype of its kind, and how many values do not survive the way there and back.
+def summary_of(leaf: object) -> str:
+    """The summary of a leaf; the name of its type, if it is no array."""
+    found = described(leaf)
+    return type(leaf).__name__ if found is None else summary(found.dtype, tuple(found.shape))
 
-    NaN survives as NaN; infinities, signed zeros and subnormal numbers must survive as themselves.
+
+def lost_values(array: Array, dtype: np.dtype[Any]) -> int:
+    """How many values do not survive the way into another dtype of their kind and back.
+
+    NaN survives as NaN; infinities, signed zeros and subnormal numbers must survive as themselves. The values
+    are looked at in pieces, so that no copy of the array is made.
     """
-    if array.dtype == dtype:
-        return array, 0
-    with np.errstate(all='ignore'):  # overflow is counted below
-        cast = array.astype(dtype)
-        back = cast.astype(array.dtype)
-        survived = (back == array) | ((back != back) & (array != array))
-    return cast, int(np.size(survived) - np.count_nonzero(survived))
+    if array.dtype == dtype or np.can_cast(array.dtype, dtype):
+        return 0
+    with np.errstate(all='ignore'):  # overflow is counted
+        return sum(_lost(piece, dtype) for piece in _pieces(array))
+
+
+def _lost(piece: Array, dtype: np.dtype[Any]) -> int:
+    back = piece.astype(dtype).astype(piece.dtype)
+    survived = (back == piece) | ((back != back) & (piece != piece))
+    return int(np.size(survived) - np.count_nonzero(survived))
+
+
+def _pieces(array: Array) -> Iterator[Array]:
+    """All values in any order, at most 65,536 at a time."""
+    pieces: Any = np.nditer(
+        array, flags=['external_loop', 'buffered', 'zerosize_ok'], order='K', buffersize=2**16
+    )
+    with pieces:
+        yield from pieces
 
 
 def to_tensor(array: Array, dtype: torch.dtype) -> torch.Tensor:

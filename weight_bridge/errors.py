@@ -5,7 +5,21 @@ from dataclasses import dataclass
 from typing import Literal
 
 ProblemKind = Literal[
-    'missing path', 'unexpected path', 'shape', 'dtype', 'value', 'rule', 'memory', 'optimizer', 'count'
+    'missing path',
+    'unexpected path',
+    'shape',
+    'dtype',
+    'value',
+    'rule',
+    'zero',
+    'mapping',
+    'ambiguous',
+    'memory',
+    'optimizer',
+    'count',
+    'format',
+    'damaged',
+    'refused',
 ]
 
 
@@ -53,9 +67,15 @@ _NEXT: dict[ProblemKind, str] = {
     'dtype': 'cast the leaf on the side that made it; the bridge turns no kind of number into another',
     'value': 'create the module with dtype=torch.float64; the bridge rounds nothing',
     'rule': 'declare the rule on the layer class (flax_rule = ...) or add a row to weight_bridge/rules.py',
+    'zero': 'torch adds two biases where Flax has one: add the one named into the other, zero it, and freeze '
+    'it (requires_grad_(False)), since an optimiser would move both',
+    'mapping': 'correct the rows of the table; mapping.to_toml() writes it, Mapping.from_toml(text) reads it',
+    'ambiguous': 'keep one candidate in every row of mapping.to_toml(), or give match a reference and a port '
+    'to run',
     'memory': 'give every parameter values of its own: run a lazy module once, module.to_empty(device=...) '
     'for one without memory and target.load_state_dict(online.state_dict()) for copies',
-    'optimizer': 'bridge plain Adam on both sides, over exactly the parameters of the module as it is now',
+    'optimizer': 'make both optimisers of the same kind, over exactly the parameters of the module as it is '
+    'now; weight_bridge/torch_state.py says which Optax state is which state of torch.optim',
     'count': 'optax has one count for the whole tree, so a skipped step has no counterpart: a gradient was '
     "None where JAX's is zero; give every parameter a gradient, zero_grad(set_to_none=False) keeps it",
 }

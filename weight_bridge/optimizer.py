@@ -1,35 +1,67 @@
-"""The optimiser's state: Optax's ScaleByAdamState <-> torch.optim.Adam's `step`, `exp_avg`, `exp_avg_sq`.
+"""The optimiser's state: Optax <-> torch.optim.Adam, AdamW, SGD, RMSprop and a Lion, both ways.
 
-Optax keeps one step count for the whole tree, torch one for each parameter. Hyperparameters (learning rate,
-betas, eps) are no state: give them to both optimisers. Both define the same step: eps is added after the
-bias-corrected square root.
+`torch_state` says which Optax state is which entry of torch's, `optax_state` in which nestings they are found
+(chain, multi_transform, masked, inject_hyperparams, schedules). Each partition of a multi_transform can be a
+parameter group of one torch optimiser, or have a torch optimiser of its own: then pass `inner_states[label]`.
+
+Hyperparameters are no state, except where Optax injects them into it: give the same ones to both optimisers.
+With equal ones ten steps agree to 1e-12 in float64 (`parity_tests/bridge/test_bridge_optimizers.py`), with
+these differences in mind:
+
+- What Flax lacks, the second bias of a recurrent layer, has no moments in Optax: they are zero in torch, and
+  refused on the way back if they are not.
+- Adam: Optax has one count for the tree, torch one for each parameter; a skipped parameter is refused.
+- AdamW, Lion: both multiply the decay by the learning rate. Torch's Adam puts its decay into the gradient:
+  that is `chain(add_decayed_weights, adam)`.
+- SGD: torch's momentum starts at the first gradient, Optax's at zero; the same, unless there is dampening,
+  which is refused.
+- RMSprop: Optax's default adds eps inside the square root, torch outside: call it with `eps_in_sqrt=False`.
+  The default is off by more than 1e-3 after ten steps with eps=1e-4. Mind decay=0.9 and alpha=0.99.
+- RMSprop with momentum: the trace of `optax.rmsprop` sums steps, torch's buffer what the learning rate is yet
+  to multiply. The copy divides by it, which rounds once; a learning rate that changes is refused, since the
+  trace holds past ones. `chain(scale_by_rms, trace, scale_by_learning_rate)` is torch's order, and exact.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
-from weight_bridge.convert import fit, tree_of
+from weight_bridge import hyperparams
+from weight_bridge.checks import misfits
+from weight_bridge.convert import tree_of
 from weight_bridge.errors import BridgeError, Problem, next_steps
-from weight_bridge.optax_state import adam_state
-from weight_bridge.paths import Tree, flatten
-from weight_bridge.plan import Leaf, Plan, plan
+from weight_bridge.mapping import Mapping
+from weight_bridge.moments import moments_of, replace_entries, surplus_moments
+from weight_bridge.optax_state import OptaxState, like_count, read_state, rebuilt
+from weight_bridge.pairing import count_problems, covered, pairing_problems
+from weight_bridge.paths import Tree
+from weight_bridge.plan import Plan, plan
+from weight_bridge.torch_entries import common_count, entry, entry_problems, held
+from weight_bridge.torch_state import ADAM, Kind, group_problems, kind_of
 
-_NAMES = {'step', 'exp_avg', 'exp_avg_sq'}  # torch.optim.Adam's state of one parameter
+Optimizer = TypeVar('Optimizer', bound=torch.optim.Optimizer)
 
 
-def optimizer_to_torch(opt_state: Any, optimizer: torch.optim.Adam, module: nn.Module) -> torch.optim.Adam:
-    """Copies an Optax state into `optimizer`: a step count and both moments for every parameter of `module`.
+def optimizer_to_torch(
+    opt_state: Any,
+    optimizer: Optimizer,
+    module: nn.Module,
+    count: int | None = None,
+    *,
+    mapping: Mapping | None = None,
+) -> Optimizer:
+    """Copies an Optax state into `optimizer`: its moments, its count of steps and injected hyperparameters.
 
     Args:
-        opt_state: any nesting (chain, inject_hyperparams) of tuples and dicts with one ScaleByAdamState in
-            it. Scalars outside it (schedule counts, hyperparameters) are left out; other arrays are an error.
-        optimizer: holds exactly the parameters of `module`. Its earlier state is replaced.
-        module: as in `to_torch`; `mu` and `nu` have the paths of its parameters.
+        opt_state: what `tx.init` or `tx.update` gave. Every array in it must have its place in torch; counts
+            of schedules have none and must only agree, because torch keeps them in its scheduler.
+        optimizer: its groups hold exactly the parameters that Optax steps. Its earlier state is replaced.
+        module, mapping: as in `to_torch`; the moments have the paths of its parameters.
+        count: the steps done, where torch counts them and the Optax state does not (RMSprop).
 
     Returns:
         The optimiser.
@@ -37,115 +69,164 @@ def optimizer_to_torch(opt_state: Any, optimizer: torch.optim.Adam, module: nn.M
     Raises:
         BridgeError: lists all that does not fit; the optimiser is then as before.
     """
-    wanted = plan(module)
-    state, problems = adam_state(opt_state)
-    exp_avg, mu_problems = fit(flatten(state.mu), wanted, 'mu/')
-    exp_avg_sq, nu_problems = fit(flatten(state.nu), wanted, 'nu/')
-    if problems := [*_misfits(optimizer, wanted), *problems, *mu_problems, *nu_problems]:
+    wanted, state = plan(module, mapping), read_state(opt_state)
+    kind, problems = _paired(state, optimizer, wanted)
+    for one in state.moments:
+        for place, flat in one.trees.values():
+            problems += misfits(flat, covered(one, wanted), f'{place}/')
+    found, more = hyperparams.settings(state, optimizer, kind, wanted) if kind else ([], [])
+    problems += [*more, *count_problems(_counts(state, count))]
+    problems += [] if problems else _count_needed(state, kind, count)
+    settings, more = hyperparams.values_to_torch(found) if not problems else ([], [])
+    if problems := [*problems, *more]:
         raise _error('optimizer_to_torch', problems)
-    paths = {id(leaf.parameter): leaf.path for leaf in wanted.leaves}
-    for group in optimizer.param_groups:
-        for parameter in group['params']:
-            path = paths[id(parameter)]
-            optimizer.state[parameter] = {
-                'step': _step(int(state.count), parameter, group),
-                'exp_avg': _zeros(parameter).copy_(exp_avg[path]),
-                'exp_avg_sq': _zeros(parameter).copy_(exp_avg_sq[path]),
-            }
+    assert kind is not None  # else there was a problem
+    for setting, value in settings:
+        setting.write(value)
+    replace_entries(state, optimizer, wanted, kind, int(next(iter(_counts(state, count).values()), 0)))
     return optimizer
 
 
-def optimizer_to_optax(optimizer: torch.optim.Adam, module: nn.Module) -> tuple[Any, Any]:
-    """The state that `optax.adam(learning_rate)` would have after the same steps, to go on with in Optax.
+def optimizer_to_optax(
+    optimizer: torch.optim.Optimizer,
+    module: nn.Module,
+    like: Any = None,
+    count: int | None = None,
+    *,
+    mapping: Mapping | None = None,
+) -> Any:
+    """The state that Optax would have after the same steps, to go on with in Optax.
 
-    A parameter without state has not been stepped: count 0 and zero moments.
+    A parameter without state has not been stepped: zero moments, and count 0.
+
+    Args:
+        optimizer: as in `optimizer_to_torch`.
+        module, mapping: as in `to_torch`.
+        like: a state of the same structure, `tx.init(params)` or `jax.eval_shape(tx.init, params)`. None
+            stands for that of `optax.adam(learning_rate)`.
+        count: the steps done, where Optax counts them and torch does not (SGD, Lion).
 
     Returns:
-        `(ScaleByAdamState(count, mu, nu), EmptyState())`: count an int32 scalar, mu and nu nested dicts of
-        numpy arrays with the paths, shapes and dtypes of `to_flax(module)`.
+        `like` with new numpy arrays of its own shapes and dtypes in the place of its values; without it
+        `(ScaleByAdamState(count, mu, nu), EmptyState())`, count an int32 scalar, mu and nu with the paths,
+        shapes and dtypes of `to_flax(module)`.
 
     Raises:
-        BridgeError: the optimiser is no plain Adam over exactly the module's parameters, or their step counts
-            differ, which Optax cannot express.
+        BridgeError: lists all that does not fit. Steps of the parameters that differ are among it, because
+            Optax has one count for all.
     """
-    steps, mu, nu = adam_moments(optimizer, module)
-    count = _common_count(steps)
+    wanted = plan(module, mapping)
+    if like is None:
+        return _plain_adam(optimizer, wanted)
+    state = read_state(like)
+    kind, problems = _paired(state, optimizer, wanted)
+    for one in state.moments:
+        for place, flat in one.trees.values():
+            problems += misfits(flat, covered(one, wanted), f'{place}/', values=False)
+    found, more = hyperparams.settings(state, optimizer, kind, wanted) if kind else ([], [])
+    problems += [*more, *count_problems(_given(count)), *entry_problems(optimizer, wanted, kind)]
+    steps, more = _steps(optimizer, wanted, kind, state, count) if kind and not problems else (0, [])
+    problems += [*more, *(surplus_moments(optimizer, wanted, kind) if kind and not problems else ())]
+    if problems:
+        raise _error('optimizer_to_optax', problems)
+    scalars, problems = hyperparams.values_to_optax(found)
+    arrays = scalars | {place: like_count(leaf, steps) for place, leaf in state.counts.items()}
+    for place, array, lost in moments_of(state, optimizer, wanted):
+        arrays[place] = array
+        problems += [lost] if lost else []
+    new = rebuilt(like, 'opt_state', arrays, problems)
+    if problems:
+        raise _error('optimizer_to_optax', problems)
+    return new
+
+
+def adam_moments(
+    optimizer: torch.optim.Adam, module: nn.Module, *, mapping: Mapping | None = None
+) -> tuple[dict[str, float], Tree, Tree]:
+    """The state as torch keeps it: the steps of every parameter by its Flax path, and the trees mu and nu.
+
+    Raises:
+        BridgeError: the optimiser is no Adam over exactly the module's parameters, or members of one leaf
+            have done other numbers of steps.
+    """
+    wanted = plan(module, mapping)
+    mu, nu = _adam_trees(optimizer, wanted)
+    members = {path: [leaf for leaf, _ in target.parts] for path, target in wanted.targets.items()}
+    found = {path: common_count(optimizer, leaves) for path, leaves in members.items()}
+    if problems := [problem for _, differing in found.values() for problem in differing]:
+        raise _error('adam_moments', problems)
+    return {path: step for path, (step, _) in found.items()}, mu, nu
+
+
+def _adam_trees(optimizer: torch.optim.Optimizer, wanted: Plan) -> tuple[Tree, Tree]:
+    problems = list(group_problems(optimizer, kind_of(optimizer), wanted))
+    if not problems and not isinstance(optimizer, torch.optim.Adam):
+        where = 'pass like=tx.init(params) for the state of another optimiser'
+        found = type(optimizer).__name__
+        problems = [Problem('optimizer', 'the optimiser', 'torch.optim.Adam', found, where)]
+    ours = held(optimizer, wanted)
+    problems += [
+        Problem('optimizer', leaf.path, 'held by the optimiser', 'not held', f'torch: {leaf.name}')
+        for leaf in wanted.leaves
+        if leaf.paths and leaf not in ours
+    ]
+    problems = problems or entry_problems(optimizer, wanted, ADAM)
+    if problems := problems or surplus_moments(optimizer, wanted, ADAM):
+        raise _error('optimizer_to_optax', problems)
+    mu, nu = (
+        tree_of(wanted, {leaf.name: entry(optimizer, leaf, name) for leaf in wanted.leaves})
+        for name in ('exp_avg', 'exp_avg_sq')
+    )
+    return mu, nu
+
+
+def _plain_adam(optimizer: torch.optim.Optimizer, wanted: Plan) -> tuple[Any, Any]:
+    mu, nu = _adam_trees(optimizer, wanted)
+    count, problems = common_count(optimizer, wanted.leaves)
+    if problems:
+        raise _error('optimizer_to_optax', problems)
     optax = import_module('optax')
     return optax.ScaleByAdamState(np.asarray(count, np.int32), mu, nu), optax.EmptyState()
 
 
-def adam_moments(optimizer: torch.optim.Adam, module: nn.Module) -> tuple[dict[str, float], Tree, Tree]:
-    """The state as torch keeps it: the steps of every parameter by its Flax path, and the trees mu and nu.
-
-    Raises:
-        BridgeError: the optimiser is no plain Adam over exactly the module's parameters.
-    """
-    wanted = plan(module)
-    if problems := list(_misfits(optimizer, wanted)):
-        raise _error('optimizer_to_optax', problems)
-    states = {leaf.path: optimizer.state.get(leaf.parameter, {}) for leaf in wanted.leaves}
-    if problems := [p for leaf in wanted.leaves for p in _state_problems(leaf, states[leaf.path])]:
-        raise _error('optimizer_to_optax', problems)
-    steps = {path: float(state.get('step', 0)) for path, state in states.items()}
-    mu, nu = (_moments(wanted, states, name) for name in ('exp_avg', 'exp_avg_sq'))
-    return steps, mu, nu
+def _paired(
+    state: OptaxState, optimizer: torch.optim.Optimizer, wanted: Plan
+) -> tuple[Kind | None, list[Problem]]:
+    kind = kind_of(optimizer)
+    problems = list(group_problems(optimizer, kind, wanted))
+    if kind is not None:
+        problems += pairing_problems(state, optimizer, kind, wanted)
+    return kind, problems + state.problems
 
 
-def _common_count(steps: dict[str, float]) -> int:
-    count = max(steps.values())
-    problems = [
-        Problem('count', path, f'step {count:g} as elsewhere', f'step {step:g}')
-        for path, step in steps.items()
-        if step != count or step % 1
-    ]
-    if problems:
-        raise _error('optimizer_to_optax', problems)
-    return int(count)
+def _counts(state: OptaxState, count: int | None) -> dict[str, Any]:
+    return state.counts | _given(count)
 
 
-def _moments(wanted: Plan, states: dict[str, Mapping[str, torch.Tensor]], name: str) -> Tree:
-    found = {leaf.path: states[leaf.path].get(name, _zeros(leaf.parameter)) for leaf in wanted.leaves}
-    return tree_of(wanted, found)
+def _count_needed(state: OptaxState, kind: Kind | None, count: int | None) -> Iterator[Problem]:
+    if kind is not None and kind.counts and not _counts(state, count):
+        yield Problem(
+            'optimizer', 'count', 'the steps done', 'none', f'pass count=...: {kind.name} counts them'
+        )
 
 
-def _misfits(optimizer: torch.optim.Optimizer, wanted: Plan) -> Iterator[Problem]:
-    """How the optimiser differs from plain Adam over exactly the planned parameters."""
-    if not isinstance(optimizer, torch.optim.Adam):
-        yield Problem('optimizer', 'the optimiser', 'torch.optim.Adam', type(optimizer).__name__)
-        return
-    for index, group in enumerate(optimizer.param_groups):
-        for flag in [flag for flag in ('amsgrad', 'maximize') if group[flag]]:
-            yield Problem('optimizer', f'param_groups[{index}]', f'{flag}=False', f'{flag}=True')
-    held = {id(parameter): parameter for group in optimizer.param_groups for parameter in group['params']}
-    for leaf in wanted.leaves:
-        if held.pop(id(leaf.parameter), None) is None:
-            yield Problem('optimizer', leaf.path, 'held by the optimiser', 'not held', f'torch: {leaf.name}')
-    for parameter in held.values():
-        found = f'another one of shape {tuple(parameter.shape)}'
-        yield Problem('optimizer', 'the optimiser', 'parameters of the module', found)
+def _steps(
+    optimizer: torch.optim.Optimizer, wanted: Plan, kind: Kind, state: OptaxState, count: int | None
+) -> tuple[int, list[Problem]]:
+    """The steps that all parameters have done: torch's own count, or the one that was passed."""
+    if not kind.counts:
+        where = f'pass count=...: {kind.name} does not count them'
+        missing = [Problem('optimizer', 'count', 'the steps done', 'none', where)]
+        return count or 0, missing if count is None and state.counts else []
+    steps, problems = common_count(optimizer, held(optimizer, wanted))
+    common = int(steps)
+    if count is not None and count != common:
+        problems.append(Problem('optimizer', 'count', f'{common} as in torch', str(count)))
+    return common, problems
 
 
-def _state_problems(leaf: Leaf, state: Mapping[str, torch.Tensor]) -> Iterator[Problem]:
-    """Torch checks no names or shapes of a loaded state, and `module.double()` leaves the state as it is."""
-    where = f'torch: {leaf.name}'
-    if state and set(state) != _NAMES:
-        yield Problem('optimizer', leaf.path, ', '.join(sorted(_NAMES)), ', '.join(sorted(state)), where)
-    expected = (tuple(leaf.parameter.shape), leaf.parameter.dtype)
-    for name in sorted(_NAMES & set(state) - {'step'}):
-        found = (tuple(state[name].shape), state[name].dtype)
-        if found != expected:
-            yield Problem('optimizer', leaf.path, f'{expected}', f'{name} {found}', where)
-
-
-def _zeros(parameter: nn.Parameter) -> torch.Tensor:
-    return torch.zeros_like(parameter.detach())
-
-
-def _step(count: int, parameter: nn.Parameter, group: Mapping[str, Any]) -> torch.Tensor:
-    """As torch.optim.Adam creates it: on the host, unless the step runs in a CUDA graph or a fused kernel."""
-    wide = torch.get_default_dtype() == torch.float64 and not group['fused']
-    device = parameter.device if group['capturable'] or group['fused'] else torch.device('cpu')
-    return torch.tensor(float(count), dtype=torch.float64 if wide else torch.float32, device=device)
+def _given(count: int | None) -> dict[str, Any]:
+    return {} if count is None else {'count': np.asarray(count)}
 
 
 def _error(function: str, problems: list[Problem]) -> BridgeError:

@@ -6,6 +6,7 @@ import gc
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from parity import trees
 from parity.contractions import logged_contractions
 from parity.draws import chosen_draws, draw_leaves, logged_draws
+from parity.errors import ParityError
 from parity.sides import LITERALS, Calls, LossCall, Mode, Networks, State, UpdateCall, is_term
 from parity.trees import Arrays
 
@@ -23,6 +25,8 @@ COMPILER = {
     'float32': {'xla_backend_optimization_level': 1, 'xla_cpu_use_fusion_emitters': False},
 }
 
+MAPS, MOST_MAPS = Path('/proc/self/maps'), 30_000
+
 
 def prepare() -> None:
     """For processes of our own, before jax starts: compile faster also what agents jit themselves.
@@ -31,6 +35,23 @@ def prepare() -> None:
     """
     flags = (f'--{name}={str(value).lower()}' for name, value in COMPILER['float32'].items())
     os.environ.setdefault('XLA_FLAGS', ' '.join(flags))
+
+
+def require_x64() -> None:
+    """Raise ParityError unless jax computes in float64 when it is asked to, whatever it did before."""
+    import jax
+    import jax.numpy as jnp
+
+    with jax.enable_x64(True):
+        found = jnp.zeros(()) + 1
+    if not isinstance(found, jax.Array) or found.dtype != 'float64':
+        raise ParityError(
+            'jax cannot compute in float64 here',
+            values=f'expected float64 inside jax.enable_x64(True); found {found.dtype}',
+            error='the precision that tells bugs from rounding is missing',
+            where=f'jax {jax.__version__} on {jax.default_backend()}',
+            next_step='check in a process of its own, on the CPU, outside jitted functions: parity check',
+        )
 
 
 def release() -> None:
@@ -46,6 +67,12 @@ def release() -> None:
     gc.collect()
 
 
+def release_if_crowded() -> None:
+    """`release`, if half of the memory maps that Linux gives a process by default are in use."""
+    if MAPS.exists() and MAPS.read_bytes().count(b'\n') > MOST_MAPS:
+        release()
+
+
 class JaxSide:
     """A Flax agent.
 
@@ -54,7 +81,7 @@ class JaxSide:
     contractions: the functions of jax.numpy whose results in losses are logged.
     """
 
-    def __init__(self, target: type, mode: Mode, contractions: tuple[str, ...] = ()) -> None:
+    def __init__(self, target: Any, mode: Mode, contractions: tuple[str, ...] = ()) -> None:
         self.target, self.mode, self.contractions = target, mode, contractions
         self.dtype = 'float32' if mode == 'float32' else 'float64'
         self.agent: Any = None
@@ -71,14 +98,12 @@ class JaxSide:
 
         # Flax makes float32 parameters in every mode: one compilation serves all of them
         with jax.enable_x64(False):
-            self.agent = self.target.create(seed, batch['observations'], batch['actions'], config)  # type: ignore[attr-defined]
+            self.agent = self.target.create(seed, batch['observations'], batch['actions'], config)
         self.restore(self.state().astype(self.dtype))
 
     def state(self) -> State:
         adam = self.agent.network.opt_state[0]
-        params, mu, nu = (
-            trees.flat(tree, np.asarray) for tree in (self.agent.network.params, adam.mu, adam.nu)
-        )
+        params, mu, nu = (_flat(tree) for tree in (self.agent.network.params, adam.mu, adam.nu))
         counts = dict.fromkeys(params, np.asarray(adam.count))
         return State(params, mu, nu, counts, np.asarray(self.agent.rng))
 
@@ -90,18 +115,21 @@ class JaxSide:
         self.agent = self.agent.replace(network=network, rng=state.key)
 
     def forward(self, networks: Networks, arrays: Arrays) -> Arrays:
-        return trees.flat(self._run(_forward, networks)(self.agent, arrays), np.asarray)
+        return _flat(self._run(_forward, networks)(self.agent, arrays))
 
     def losses(self, calls: Calls, batch: Arrays, key: np.ndarray) -> tuple[Arrays, Arrays]:
         values, grads = self._run(_losses, calls, self.contractions)(self.agent, batch, key)
-        return trees.flat(values, np.asarray), trees.flat(grads, np.asarray)
+        return _flat(values), _flat(grads)
 
     def reach(self, calls: Calls, batch: Arrays, key: np.ndarray) -> Arrays:
-        return trees.flat(self._run(_reach, calls)(self.agent, batch, key), np.asarray)
+        return _flat(self._run(_reach, calls)(self.agent, batch, key))
 
     def update(self, call: UpdateCall, batch: Arrays) -> Arrays:
         self.agent, info = self._run(_update, call)(self.agent, batch)
-        return trees.flat(info, np.asarray)
+        return _flat(info)
+
+    def infer_latent(self, batch: Arrays) -> np.ndarray:
+        return np.asarray(self._run(_infer_latent)(self.agent, batch))
 
     def actions(
         self, observations: np.ndarray, latents: np.ndarray | None, key: np.ndarray, temperature: float
@@ -109,15 +137,22 @@ class JaxSide:
         inputs = [observations] if latents is None else [observations, latents]
         return np.asarray(self._run(_actions)(self.agent, inputs, key, temperature))
 
+    def longest_step(self, config: dict[str, Any]) -> float:
+        """The learning rate: about how far Adam moves a parameter."""
+        return float(config['lr'])
+
     def _run(self, function: Callable[..., Any], *static: Any) -> Callable[..., Any]:
         """`function` with its static arguments, compiled, in the precision and with the draws of the mode."""
         import jax
 
         def call(*args: Any) -> Any:
             with jax.enable_x64(self.dtype == 'float64'):
-                return _compiled(function, self.dtype, *static)(self.mode == 'wide', *args)
+                return self._program(function, *static)(self.mode == 'wide', *args)
 
         return call
+
+    def _program(self, function: Callable[..., Any], *static: Any) -> Callable[..., Any]:
+        return _compiled(function, self.dtype, *static)
 
 
 @functools.lru_cache(maxsize=256)
@@ -132,6 +167,17 @@ def _compiled(function: Callable[..., Any], dtype: str, *static: Any) -> Callabl
     run.__name__ = function.__name__  # what compilation logs and profiles show
     options = COMPILER[dtype] if jax.default_backend() == 'cpu' else None
     return jax.jit(run, compiler_options=options)
+
+
+def eager(function: Callable[..., Any], dtype: str, *static: Any) -> Callable[..., Any]:
+    """The same, operation by operation: for what jax cannot trace as a whole."""
+
+    def run(wide: bool, *args: Any) -> Any:
+        # what is traced in it can be shared between calls that draw alike
+        with _trace_context()(-2 if wide else -1), _draws_of(wide, dtype):
+            return function(*static, *args)
+
+    return run
 
 
 @functools.cache
@@ -177,9 +223,30 @@ def _inlined(cls: type) -> Iterator[None]:
             setattr(owner, name, method)
 
 
+def _flat(tree: Any) -> Arrays:
+    """`trees.flat`, with the paths of each structure found once: a case asks for thousands of states."""
+    import jax
+
+    leaves, structure = jax.tree.flatten(tree)
+    return {path: np.asarray(leaves[i]) for path, i in _paths(structure).items()}
+
+
+@functools.lru_cache(maxsize=256)
+def _paths(structure: Any) -> dict[str, int]:
+    """Where the leaf of each path is among all leaves."""
+    import jax
+
+    numbered = jax.tree.unflatten(structure, range(structure.num_leaves))
+    return {path: int(i) for path, i in trees.flat(numbered, np.asarray).items()}
+
+
 def _forward(networks: Networks, agent: Any, arrays: dict[str, Any]) -> dict[str, Any]:
     values = {**arrays, **LITERALS}
     return {name: agent.network.select(name)(*(values[word] for word in words)) for name, words in networks}
+
+
+def _infer_latent(agent: Any, batch: Any) -> Any:
+    return agent.infer_latent(batch)
 
 
 def _actions(agent: Any, inputs: list[Any], key: Any, temperature: Any) -> Any:

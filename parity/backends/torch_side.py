@@ -22,7 +22,7 @@ class TorchSide:
 
     def __init__(
         self,
-        target: type,
+        target: Any,
         mode: Mode,
         draws: str | None = None,
         device: str = 'cpu',
@@ -33,13 +33,14 @@ class TorchSide:
         self.reshaped, self.contractions = reshaped, contractions
         self.dtype = 'float32' if mode == 'float32' else 'float64'
         self.agent: Any = None
+        self.restored: tuple[State, list[int]] | None = None  # with what says whether it is still so
 
     def create(self, seed: int, batch: Arrays, config: dict[str, Any]) -> None:
         import torch
 
         example = batch['observations'], batch['actions']
         dtype = getattr(torch, self.dtype)
-        self.agent = self.target.create(seed, *example, config, device=self.device, dtype=dtype)  # type: ignore[attr-defined]
+        self.agent = self.target.create(seed, *example, config, device=self.device, dtype=dtype)
 
     def state(self) -> State:
         import weight_bridge
@@ -55,12 +56,15 @@ class TorchSide:
 
         import weight_bridge
 
+        if self.restored is not None and self.restored[0] is state and self.restored[1] == self._versions():
+            return
         network, tree = self.agent.network, trees.unflatten
         self._reshape(state)
         weight_bridge.to_torch(tree(state.params), network)
         adam = optax.ScaleByAdamState(count=state.count, mu=tree(state.opt_mu), nu=tree(state.opt_nu))
         weight_bridge.optimizer_to_torch((adam,), network.tx, network)
         self.agent.rng = self._tensor(state.key)
+        self.restored = state, self._versions()
 
     def forward(self, networks: Networks, arrays: Arrays) -> Arrays:
         import torch
@@ -85,11 +89,15 @@ class TorchSide:
 
     def update(self, call: UpdateCall, batch: Arrays) -> Arrays:
         method = getattr(self.agent, call.method)
+        self.restored = None
         if call.method == 'target_reset':
             self.agent = method()
             return {}
         self.agent, info = method(self._batch(batch), **dict(call.options))
         return trees.flat(info, self._numpy)
+
+    def infer_latent(self, batch: Arrays) -> np.ndarray:
+        return self._numpy(self.agent.infer_latent(self._batch(batch)))
 
     def actions(
         self, observations: np.ndarray, latents: np.ndarray | None, key: np.ndarray, temperature: float
@@ -139,6 +147,11 @@ class TorchSide:
                 reach[path.split('.')[0]] = float(np.maximum(reach[path.split('.')[0]], size))
         return reach
 
+    def _versions(self) -> list[int]:
+        """What torch counts up whenever a tensor is changed in place."""
+        network = self.agent.network
+        return [tensor._version for tensor in (*network.parameters(), *network.buffers())]
+
     def _reshape(self, state: State) -> None:
         """Give the reshaped parameters the state's shapes: copying is strict about them."""
         import torch
@@ -158,5 +171,6 @@ class TorchSide:
         return torch.tensor(array, device=self.device)
 
     def _numpy(self, value: Any) -> np.ndarray:
-        value = value.detach().cpu().numpy() if hasattr(value, 'detach') else value
+        if hasattr(value, 'detach'):
+            value = value.detach().resolve_neg().cpu().numpy()  # an imaginary part can be a negated view
         return np.asarray(value)

@@ -27,6 +27,7 @@ BADNESS: dict[Outcome, int] = {'match': 0, 'not_run': 1, 'mismatch': 2, 'error':
 BUDGET = 900_000
 ROW = 150  # characters of a row's own markup
 OTHER_CASES = 20
+LISTED_CASES = 100
 LONGEST = 400  # characters of one value; the JSON report has all of them
 
 Found = tuple[CaseResult, StageResult]
@@ -59,7 +60,15 @@ def pair_page(verdict: Verdict) -> str:
     """The page of one pair."""
     names = series.step_names(verdict)
     errors, margins = series.error_growth(verdict), series.margin_growth(verdict)
+    drifts = series.drift(verdict)
     growths = [
+        _growth(
+            "How far the parameters drift, and the reference's own drift",
+            'learning rates',
+            drifts,
+            names,
+            None,
+        ),
         _growth('The largest error of any parameter after each step', 'error', errors, names, None),
         _growth('The worst margin of any leaf after each step', 'margin', margins, names, 1.0),
     ]
@@ -70,7 +79,7 @@ def pair_page(verdict: Verdict) -> str:
         first=_first_bad(verdict),
         heat=series.heat(verdict),
         growths=[growth for growth in growths if growth['series']],
-        leaves=sum(len(stage.leaves) for _, stage in verdict.stages()),
+        cases=_listed(verdict),
     )
 
 
@@ -122,6 +131,12 @@ def _badness(found: Found) -> tuple[int, float]:
 def _size(leaf: Leaf) -> int:
     texts = leaf.path, leaf.reference[:LONGEST], leaf.port[:LONGEST], leaf.why, str(leaf.where)
     return ROW + sum(len(escape(text).encode(errors='replace')) for text in texts)
+
+
+def _listed(verdict: Verdict) -> list[tuple[int, CaseResult]]:
+    """The cases that a page lists, with their numbers: the first, and all that do not match."""
+    numbered = enumerate(verdict.cases, 1)
+    return [(i, case) for i, case in numbered if i <= LISTED_CASES or case.outcome != 'match']
 
 
 def _first_bad(verdict: Verdict) -> str:

@@ -32,6 +32,8 @@ def index(verdicts: Sequence[Verdict]) -> dict[str, Any]:
                 'outcome': verdict.outcome,
                 'file': f'{files.stem(verdict.pair)}.json',
                 'cases': len(verdict.cases),
+                'generated': verdict.generated,
+                'leaves': verdict.compared,
                 'seconds': round(verdict.seconds, 1),
                 'stages': worst_of_stages(verdict),
             }

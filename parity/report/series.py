@@ -69,6 +69,17 @@ def error_growth(verdict: Verdict) -> Series:
     )
 
 
+def drift(verdict: Verdict) -> Series:
+    """The parameters' drift in long runs, in learning rates: the port's and the reference's own."""
+    worst: dict[str, dict[int, float]] = {}
+    for growth in verdict.growth:
+        for step, *drifts in growth.drifts:
+            for side, value in zip(('port', 'reference'), drifts, strict=True):
+                steps = worst.setdefault(f'{side} {growth.dtype}', {})
+                steps[step] = max(steps.get(step, 0.0), number(value))
+    return {label: sorted(steps.items()) for label, steps in worst.items()}
+
+
 def step_names(verdict: Verdict) -> dict[int, str]:
     """What each step is: `{3: 'finetune_partial'}`."""
     found = (_STEP.fullmatch(leaf.path.split('/')[0]) for _, _, _, leaf in _stepped(verdict))

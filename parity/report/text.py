@@ -16,7 +16,9 @@ SHORT = {'contractions': 'contr.'}
 
 def overview(verdicts: Sequence[Verdict]) -> Table:
     """One row per pair and precision, one column per stage: the worst margin in it, or its outcome."""
-    table = Table(title='worst margin (error / allowed) of each stage: above 1 is a mismatch')
+    table = Table(
+        title='worst margin (error / allowed) of each stage: above 1 is a mismatch', caption=_counts(verdicts)
+    )
     table.add_column('pair', no_wrap=True)
     for title in ('', 'cases', *(SHORT.get(stage, stage) for stage in STAGES)):
         table.add_column(title, justify='right', no_wrap=True)
@@ -38,6 +40,12 @@ def failures(verdict: Verdict) -> list[Text]:
     return lines
 
 
+def _counts(verdicts: Sequence[Verdict]) -> str:
+    cases, generated = sum(len(v.cases) for v in verdicts), sum(v.generated for v in verdicts)
+    leaves = sum(v.compared for v in verdicts)
+    return f'{cases:,} cases, {generated:,} of them generated; {leaves:,} leaves compared'
+
+
 def _cell(entry: dict[str, object] | None) -> Text:
     if entry is None:
         return Text('')
@@ -56,7 +64,7 @@ def _in_full(pair: str, case: CaseResult, stage: StageResult) -> Text:
 
 def _in_short(stage: StageResult) -> Text:
     differing = sum(not leaf.matches for leaf in stage.leaves)
-    found = f'{differing} of {len(stage.leaves)} leaves differ' if stage.leaves else stage.reason
+    found = f'{differing} of {stage.total} leaves differ' if stage.leaves else stage.reason
     return Text(f'  {stage.stage} {stage.dtype}: {stage.outcome}: {found}', COLOURS[stage.outcome])
 
 

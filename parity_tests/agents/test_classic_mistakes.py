@@ -52,28 +52,28 @@ def skipping_adam(agent: Any) -> None:
     agent.network.tx.__class__ = SkippingAdam
 
 
-def test_no_mistake_is_green(pair: Pair) -> None:
-    assert red_stages(port_with(pair, lambda agent: None), 'forward', 'loss', 'grads', 'update') == []
+def test_no_mistake_is_green(shipped: Pair) -> None:
+    assert red_stages(port_with(shipped, lambda agent: None), 'forward', 'loss', 'grads', 'update') == []
 
 
-def test_layer_norm_epsilon(pair: Pair) -> None:
-    assert red_stages(port_with(pair, layer_norm_epsilon), 'forward')
+def test_layer_norm_epsilon(shipped: Pair) -> None:
+    assert red_stages(port_with(shipped, layer_norm_epsilon), 'forward')
 
 
-def test_mean_for_min(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mean_for_min(shipped: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.Tensor, 'amin', lambda self, axis: self.mean(axis))
     monkeypatch.setattr(torch, 'minimum', lambda a, b: (a + b) / 2)
-    assert red_stages(pair, 'forward', 'loss')[-1] == 'loss'
+    assert red_stages(shipped, 'forward', 'loss')[-1] == 'loss'
 
 
-def test_targets_after_the_step(pair: Pair) -> None:
-    if not any(name.startswith('target_') for name in pair.forward):
+def test_targets_after_the_step(shipped: Pair) -> None:
+    if not any(name.startswith('target_') for name in shipped.forward):
         return  # nothing to get wrong: no targets (crl_infonce)
-    assert red_stages(port_with(pair, late_targets), 'loss', 'grads', 'update') == ['update']
+    assert red_stages(port_with(shipped, late_targets), 'loss', 'grads', 'update') == ['update']
 
 
-def test_adam_that_skips_unused_parameters(pair: Pair) -> None:
-    assert red_stages(port_with(pair, skipping_adam), 'loss', 'grads', 'update') == ['update']
+def test_adam_that_skips_unused_parameters(shipped: Pair) -> None:
+    assert red_stages(port_with(shipped, skipping_adam), 'loss', 'grads', 'update') == ['update']
 
 
 def test_only_crl_infonce_has_no_targets() -> None:

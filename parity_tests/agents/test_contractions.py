@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 
 import torch_agents.crl_infonce
-from parity import Case, registered
+from parity import Case, Pair, registered
 from parity_tests.agents.properties import assert_parity, differing, for_all_cases
 from reference_jax.networks import default_init, ensemblize
 from torch_agents.layers import Dense, LayerNorm
@@ -102,14 +102,9 @@ def test_any_leading_dimensions(leading: tuple[int, ...]) -> None:
 
 # --- the einsum, tensordot and matmul of the losses, as a stage
 
-WITH_CONTRACTIONS = [name for name, pair in registered().items() if pair.contractions]
 
-
-@pytest.mark.parametrize(
-    'name', [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in WITH_CONTRACTIONS]
-)
-def test_contractions_of_the_losses(name: str) -> None:
-    pair = registered()[name]
+@pytest.mark.parity_stage('contractions')
+def test_contractions_of_the_losses(pair: Pair) -> None:
     for_all_cases(pair, lambda case: assert_parity(pair, case, 'contractions'), share=0.5)
 
 

@@ -318,7 +318,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             package,
             group,
             id=f'{name}-{package}-{group}',
-            marks=pytest.mark.xdist_group(agent_of(name)),
+            marks=[pytest.mark.xdist_group(agent_of(name)), *slow(name, package)],
         )
         for name in fixtures.goldens()
         for package in PACKAGES
@@ -326,6 +326,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if group not in INPUTS
     ]
     metafunc.parametrize(('name', 'package', 'group'), params)
+
+
+def slow(name: str, package: str) -> list[pytest.MarkDecorator]:
+    """Compiling the reference takes half of the time; float64 has decided what it computes."""
+    return [pytest.mark.slow] if package == 'reference_jax' and name.endswith('-f32') else []
 
 
 def agent_of(name: str) -> str:

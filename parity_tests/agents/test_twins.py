@@ -31,6 +31,9 @@ DEVIATIONS = {
     'agent.py': Deviation(
         'flax.struct gives a dataclass its replace; a plain class defines it', ('definition + Agent.replace',)
     ),
+    'checkpoints.py': Deviation(
+        'the shape of a Param is found in a tree there and in a module here', keys=False
+    ),
     'networks.py': Deviation(
         'linen names parameters and intermediates by text; torch has attributes', keys=False
     ),

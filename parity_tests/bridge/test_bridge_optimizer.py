@@ -181,32 +181,31 @@ def refusal(opt_state, optimizer, module):
 
 def test_all_problems_of_a_state_are_listed_at_once(module):
     params = weight_bridge.to_flax(module)
-    adam = optax.chain(optax.adam(LR), optax.trace(0.9))
-    (state, empty), trace = adam.init({'Dense_0': params['Dense_0']})
+    adam = optax.chain(optax.adam(LR), optax.ema(0.9))
+    (state, empty), ema = adam.init({'Dense_0': params['Dense_0']})
     mu = {**params, 'log_stds': np.zeros(3)}
     nu = {**params, 'Dense_0': {'kernel': np.zeros((4, 3), int)}, 'extra': np.zeros(())}
-    state = (state._replace(count=jnp.asarray(-1), mu=mu, nu=nu), empty), trace
+    state = (state._replace(count=jnp.asarray(-1), mu=mu, nu=nu), empty), ema
     optimizer = torch.optim.Adam([*list(module.parameters())[1:], nn.Parameter(torch.ones(5))], amsgrad=True)
     assert str(refusal(state, optimizer, module)).split('\n') == [
-        'optimizer_to_torch: 10 problems; nothing was copied',
-        '  optimizer: param_groups[0]: expected amsgrad=False, found amsgrad=True',
-        '  optimizer: log_stds: expected held by the optimiser, found not held (torch: log_stds)',
+        'optimizer_to_torch: 9 problems; nothing was copied',
+        '  optimizer: param_groups[0]: expected amsgrad=False, found amsgrad=True '
+        "(torch keeps the largest raw second moment, Optax's amsgrad the corrected)",
         '  optimizer: the optimiser: expected parameters of the module, found another one of shape (5,)',
-        '  optimizer: opt_state/1/trace/Dense_0/bias: expected nothing, found f64[3] '
-        '(torch.optim.Adam has no such state)',
-        '  optimizer: opt_state/1/trace/Dense_0/kernel: expected nothing, found f64[4,3] '
-        '(torch.optim.Adam has no such state)',
-        '  optimizer: count: expected 0 to 16777216, found -1',
-        '  shape: mu/log_stds: expected f64[2], found f64[3] (torch: log_stds)',
-        '  dtype: nu/Dense_0/kernel: expected f64[4,3], found i64[4,3] (torch: Dense_0.weight)',
-        '  missing path: nu/Dense_0/bias: expected f64[3], found nothing (torch: Dense_0.bias)',
-        '  unexpected path: nu/extra: expected nothing, found f64[]',
+        '  optimizer: log_stds: expected held by the optimiser, found not held (torch: log_stds)',
+        '  optimizer: opt_state/1: expected a state that torch has too, found EmaState',
+        '  shape: opt_state/0/0/mu/log_stds: expected f64[2], found f64[3] (torch: log_stds)',
+        '  dtype: opt_state/0/0/nu/Dense_0/kernel: expected f64[4,3], found i64[4,3] (torch: Dense_0.weight)',
+        '  missing path: opt_state/0/0/nu/Dense_0/bias: expected f64[3], found nothing (torch: Dense_0.bias)',
+        '  unexpected path: opt_state/0/0/nu/extra: expected nothing, found f64[]',
+        '  optimizer: opt_state/0/0/count: expected 0 to 16777216, found -1',
         '  next: compare the paths with those of weight_bridge.to_flax(module); a layer class of your own '
         "names its rule with a class attribute, e.g. flax_rule = 'Dense'",
         '  next: give the module the parameters that it lacks, or pass only its part of the tree',
         '  next: create both sides from the same configuration and the same example inputs',
         '  next: cast the leaf on the side that made it; the bridge turns no kind of number into another',
-        '  next: bridge plain Adam on both sides, over exactly the parameters of the module as it is now',
+        '  next: make both optimisers of the same kind, over exactly the parameters of the module as it is '
+        'now; weight_bridge/torch_state.py says which Optax state is which state of torch.optim',
     ]
 
 
@@ -215,13 +214,15 @@ def test_all_problems_of_a_state_are_listed_at_once(module):
 )
 def test_a_state_without_exactly_one_adam_is_refused(other, module, optimizer):
     state = other.init(weight_bridge.to_flax(module))
-    assert 'expected one ScaleByAdamState, found' in str(refusal(state, optimizer, module))
+    expected = 'expected 1 ScaleByAdamState for each parameter (torch.optim.Adam), found'
+    assert expected in str(refusal(state, optimizer, module))
 
 
-def test_only_adam_is_bridged(module):
+def test_an_adam_state_needs_an_adam(module):
     sgd = torch.optim.SGD(module.parameters(), LR)
     state = optax.adam(LR).init(weight_bridge.to_flax(module))
-    assert 'expected torch.optim.Adam, found SGD' in str(refusal(state, sgd, module))
+    expected = 'expected no state for each parameter (torch.optim.SGD), found 1 ScaleByAdamState for all'
+    assert expected in str(refusal(state, sgd, module))
     with pytest.raises(BridgeError, match=r'expected torch.optim.Adam, found SGD'):
         weight_bridge.optimizer_to_optax(sgd, module)
 

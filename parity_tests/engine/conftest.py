@@ -70,9 +70,20 @@ def leaf(path: str, margin: float) -> Leaf:
     return Leaf(path, kind, 'f64[2] [1., 2.]', 'f64[2] [1., 9.]', margin * 1e-9, 1e-9, margin, (1,), 'why')
 
 
+# What is said of the mismatch in `made`, in the five parts that every message has.
+FAILURE = [
+    'toy: grads differs in float64: missing path of b',
+    '  reference f64[]',
+    '  port      absent',
+    '  error: inf; allowed: 0.000e+00 (structure)',
+    '  at: index []; seed 3; 2 of 3 leaves differ',
+    '  next: parity check toy --seed 3',
+]
+
+
 @pytest.fixture
 def made() -> SimpleNamespace:
-    """Parts of verdicts, and a verdict with every outcome."""
+    """Parts of verdicts, a verdict with every outcome, and what is said of its mismatch."""
     absent = Leaf('b', 'missing path', 'f64[]', 'absent', np.inf, 0.0, np.inf, (), 'structure')
     stages = {
         'match': StageResult('loss', 'float64', 'match', (leaf('a', 0.5),)),
@@ -88,4 +99,8 @@ def made() -> SimpleNamespace:
     def verdict(*outcomes: str) -> Verdict:
         return Verdict('toy', (case(*outcomes),), {'numpy': '2'}, 1.26)
 
-    return SimpleNamespace(leaf=leaf, stages=stages, case=case, verdict=verdict)
+    return SimpleNamespace(leaf=leaf, stages=stages, case=case, verdict=verdict, failure=FAILURE)
+
+
+# a project of its own, with tests of its own
+collect_ignore = ['user_project']

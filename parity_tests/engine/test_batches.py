@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parity.batches import STYLES, Field, Style, generate, sizes_of
+from parity.batches import STYLES, Field, Style, generate, has_images, sizes_of
 from parity.errors import ParityError
 from parity.trees import Arrays
 
@@ -37,13 +37,15 @@ Lines = Callable[[Callable[[], object]], list[str]]
         ('B|binary', Field(('B',), 'binary', '')),
         ('B | not masks', Field(('B',), 'not', 'masks')),
         ('O | min observations', Field(('O',), 'min', 'observations')),
+        ('| max observations', Field((), 'max', 'observations')),
+        ('B H W C | image', Field(('B', 'H', 'W', 'C'), 'image', '')),
     ],
 )
 def test_parse(text: str, field: Field) -> None:
     assert Field.parse(text) == field
 
 
-@pytest.mark.parametrize('text', ['B | unti', 'B | not', 'B | min'])
+@pytest.mark.parametrize('text', ['B | unti', 'B | not', 'B | min', 'B H | image', 'B H W C | image x'])
 def test_a_kind_without_meaning_is_an_error(text: str) -> None:
     with pytest.raises(ParityError):
         generate({'masks': text}, SIZES, 0, 'plain')
@@ -151,6 +153,92 @@ def test_the_same_arguments_give_the_same_values(style: Style) -> None:
 
 def test_each_style_draws_its_own_values() -> None:
     assert len({batch_of(style)['goal'].tobytes() for style in STYLES}) == len(STYLES)
+
+
+# --- images
+
+FRAMES = {
+    'observations': 'B H W C | image',
+    'low': '| min observations',
+    'high': '| max observations',
+    'rewards': 'B',
+}
+FRAME_SIZES = {'B': 3, 'H': 6, 'W': 7, 'C': 2}
+VALUES = {'tiny': {0, 1}, 'huge': {254, 255}, 'bounds': {0, 255}}
+
+
+def test_which_batches_have_images() -> None:
+    assert has_images(FRAMES)
+    assert not has_images(FIELDS)
+
+
+def frame_breaches(batch: Arrays, style: Style) -> set[str]:
+    """Which promises of FRAMES and of a style a batch does not keep."""
+    images = batch['observations']
+    kept = {
+        'uint8': images.dtype == np.uint8,
+        'float32': all(batch[name].dtype == np.float32 for name in ('low', 'high', 'rewards')),
+        'shape': images.shape == (3, 6, 7, 2),
+        'range': batch['low'] <= images.min() and batch['high'] >= images.max(),
+        'values': set(np.unique(images).tolist()) == VALUES[style] if style in VALUES else np.ptp(images) > 9,
+        'constant': (style == 'constant') == all(np.ptp(image) == 0 for image in images),
+        'duplicates': (style == 'duplicates') == bool((images == images[:1]).all()),
+    }
+    return {promise for promise, held in kept.items() if not held}
+
+
+@pytest.mark.parametrize('style', STYLES)
+def test_images_are_whole_numbers_in_every_style(style: Style) -> None:
+    batch = generate(FRAMES, FRAME_SIZES, 0, style)
+    assert frame_breaches(batch, style) == set()
+    assert sizes_of(FRAMES, batch) == FRAME_SIZES
+
+
+def test_twin_each_promise_of_images_can_be_broken() -> None:
+    plain = generate(FRAMES, FRAME_SIZES, 0, 'plain')
+    damaged = {**plain, 'observations': np.zeros((3, 42, 2)), 'low': np.float64(1)}
+    assert frame_breaches(damaged, 'plain') == {
+        'uint8', 'float32', 'shape', 'range', 'values', 'constant', 'duplicates'
+    }  # fmt: skip
+    assert frame_breaches(plain, 'tiny') == {'values'}
+    assert frame_breaches(plain, 'duplicates') == {'duplicates'}
+
+
+def test_a_size_may_stand_for_two_dimensions(raised: Lines) -> None:
+    fields = {'observations': 'B H B C | image'}
+    sizes = {'B': 3, 'H': 6, 'C': 2}
+    batch = generate(fields, sizes, 0, 'plain')
+    assert batch['observations'].shape == (3, 6, 3, 2)
+    assert sizes_of(fields, batch) == sizes
+    lines = raised(lambda: sizes_of(fields, {'observations': np.zeros((3, 6, 7, 2), np.uint8)}))
+    assert lines[1] == '  observations: expected shape (3, 6, 3, 2), found u8[3,6,7,2]'
+
+
+@pytest.mark.parametrize(
+    ('array', 'found'),
+    [
+        (np.full((3, 6, 7, 2), 0.5, np.float32), 'f32[3,6,7,2] mean 0.5 in [0.5, 0.5]'),
+        (np.full((3, 6, 7, 2), 300, np.int64), 'i64[3,6,7,2] mean 300 in [300, 300]'),
+        (np.ones((3, 6, 7, 2), bool), 'bool[3,6,7,2] mean 1 in [1, 1]'),
+    ],
+)
+def test_images_of_another_dtype_are_refused(array: np.ndarray, found: str, raised: Lines) -> None:
+    batch = {**generate(FRAMES, FRAME_SIZES, 0, 'plain'), 'observations': array}
+    assert raised(lambda: sizes_of(FRAMES, batch)) == [
+        'the batch cannot be used',
+        f'  observations: expected an image of uint8, 0 to 255, found {found}',
+        '  error: 1 problems; allowed: 0',
+        '  at: batch with high, low, observations, rewards',
+        f'  next: give exactly the entries {FRAMES}, finite',
+    ]
+
+
+def test_vectors_in_the_place_of_images_are_refused(raised: Lines) -> None:
+    batch = {**generate(FRAMES, FRAME_SIZES, 0, 'plain'), 'observations': np.zeros((3, 4), np.float32)}
+    assert raised(lambda: sizes_of(FRAMES, batch))[1] == (
+        '  observations: expected dimensions (B, H, W, C), found f32[3,4]; '
+        'observations: expected an image of uint8, 0 to 255, found f32[3,4] mean 0 in [0, 0]'
+    )
 
 
 # --- validation

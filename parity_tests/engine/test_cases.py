@@ -317,6 +317,30 @@ def test_keys_differ_by_seed() -> None:
     assert len({tuple(key.tolist()) for key in keys}) == 3
 
 
-@pytest.mark.parametrize(('batch', 'reduction'), [({}, 3), ({'rewards': np.zeros(32)}, 32)])
+@pytest.mark.parametrize(
+    ('batch', 'reduction'),
+    [
+        ({}, 3),
+        ({'rewards': np.zeros(32)}, 32),
+        ({'images': np.zeros((4, 5, 6, 3))}, 120),
+        ({'low': np.zeros(())}, 3),
+    ],
+)
 def test_the_longest_sum(batch: dict[str, np.ndarray], reduction: int) -> None:
     assert cases.Inputs(0, {}, batch, {}, cases.key_of(0), state()).reduction == reduction
+
+
+# --- a batch that is rounded differently
+
+
+def test_a_nudged_batch_moves_by_roundings_and_keeps_bounds_and_ties() -> None:
+    actions = np.array([[-1.0, 0.3], [1.0, 0.3]], np.float32)
+    batch = {'actions': actions, 'next_actions': actions, 'labels': np.array([3, 0], np.int32)}
+    moved = cases.nudged(batch, 0)
+    assert np.array_equal(moved['actions'][:, 0], [-1, 1])
+    assert np.array_equal(moved['actions'], moved['next_actions'])
+    off = np.abs(moved['actions'][:, 1] / actions[:, 1].astype(np.float64) - 1)
+    assert (off > 0).all()
+    assert (off <= 1.1 * cases.NUDGE).all()
+    assert moved['labels'] is batch['labels']
+    assert not np.array_equal(moved['actions'], cases.nudged(batch, 1)['actions'])

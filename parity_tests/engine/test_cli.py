@@ -85,6 +85,9 @@ def test_an_unreadable_batch_file(tmp_path: Path) -> None:
         (['check', 'iql', '--dtype', 'float16'], 'unknown dtype: float16'),
         (['check', 'no.such.module:PAIR'], "cannot load 'no.such.module:PAIR'"),
         (['run', 'json:dumps'], 'json:dumps is not a pair'),
+        (['run', 'iql', '--stage', 'losses'], 'unknown stage: losses'),
+        (['run', 'iql', '--steps', '9'], '--steps is for long rollouts only'),
+        (['run', 'iql', '--stage', 'rollout', '--steps', '1'], 'cannot run 1 updates'),
     ],
 )
 def test_bad_input_has_a_five_part_message(words: list[str], first: str) -> None:
@@ -130,3 +133,15 @@ def test_the_printed_command_checks_the_same_case(tmp_path: Path) -> None:
 def test_list_names_pairs_stages_and_switches() -> None:
     assert all(word in CliRunner().invoke(app, ['list']).output for word in ('iql', 'infom', 'rollout'))
     assert 'switch actor_loss' in CliRunner().invoke(app, ['list', 'iql']).output
+
+
+def test_a_long_rollout_says_whose_growth_it_is(tmp_path: Path) -> None:
+    words = ['run', 'iql', '--stage', 'rollout', '--steps', '4', '--dtype', 'float64']
+    result = CliRunner().invoke(app, [*words, '--reports', str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert 'iql float64, walker2d: the growth is that of the reference: after step 3' in result.output
+    report = json.loads((tmp_path / 'iql.json').read_text())
+    assert [(growth['source'], len(growth['drifts'])) for growth in report['growth']] == [
+        ('halfcheetah', 4),
+        ('walker2d', 4),
+    ]

@@ -96,7 +96,7 @@ def test_a_page_has_every_part(made: SimpleNamespace) -> None:
     words = Page(html.pair_page(made.verdict('match', 'mismatch', 'error', 'not_run'))).words()
     for part in (
         'toy error',
-        '1 case, 4 leaves compared in 1.3 seconds',
+        '1 case, 1 of them generated; 4 leaves compared in 1.3 seconds',
         'toy: grads differs in float64: missing path of b reference f64[] port absent',
         'a f64[2] [1., 2.] f64[2] [1., 9.] 5e-10 1e-09 why 0.5 1',
         'b f64[] absent ∞ 0 structure ✗ missing path ∞',
@@ -109,8 +109,9 @@ def test_a_page_has_every_part(made: SimpleNamespace) -> None:
 
 
 def test_a_match_has_no_message(made: SimpleNamespace) -> None:
-    assert 'does not match' not in html.pair_page(made.verdict('match'))
-    assert 'does not match' in html.pair_page(made.verdict('match', 'error'))  # twin
+    title = 'The first stage that does not match'
+    assert title not in html.pair_page(made.verdict('match'))
+    assert title in html.pair_page(made.verdict('match', 'error'))  # twin
 
 
 @pytest.mark.parametrize('outcome', ['match', 'mismatch', 'error', 'not_run'])
@@ -179,13 +180,13 @@ def big(cases: int, leaves: int) -> Verdict:
 def test_a_large_page_stays_below_its_size_and_says_so() -> None:
     page = html.pair_page(big(10, 900))
     assert len(page.encode()) < 1_500_000
-    assert re.search(r'The worst \d+ of 900 leaves; the rest is in the JSON file', page)
+    assert re.search(r'The worst \d+ of 900 leaves\.', page)
 
 
 def test_twin_a_small_page_has_all_leaves() -> None:
     page = html.pair_page(big(1, 9))
     assert page.count('All 9 leaves.') == 15
-    assert 'the rest is in the JSON file' not in page
+    assert not re.search(r'The worst \d+ of', page)
 
 
 def test_leaves_that_fit() -> None:
@@ -374,3 +375,13 @@ def test_a_browser_shows_a_page_without_complaint(tmp_path: Path) -> None:
         assert 'CONSOLE' not in done.stderr
         assert '&lt;script&gt;alert(1)' in done.stdout
         assert external(Page(done.stdout)) == []
+
+
+def test_of_many_cases_the_first_and_every_failure_are_listed(made: SimpleNamespace) -> None:
+    cases = [made.case('match')] * (html.LISTED_CASES + 7) + [made.case('mismatch'), made.case('match')]
+    page = html.pair_page(Verdict('toy', tuple(cases)))
+    last = html.LISTED_CASES
+    assert f'<th scope="row">{last} generated</th>' in page
+    assert f'<th scope="row">{last + 1} generated</th>' not in page
+    assert f'<th scope="row">{last + 8} generated</th>' in page
+    assert '8 more cases that match are in the JSON file.' in page

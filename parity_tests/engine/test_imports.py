@@ -23,7 +23,8 @@ def imported_by(code: str, path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    'code', ['import parity.cli, parity.runs, parity.strategies', 'import weight_bridge']
+    'code',
+    ['import parity.cli, parity.runs, parity.strategies, parity.pytest_plugin', 'import weight_bridge'],
 )
 def test_no_framework_is_imported(code: str, tmp_path: Path) -> None:
     assert imported_by(code, tmp_path) == []

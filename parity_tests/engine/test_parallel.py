@@ -2,6 +2,7 @@
 
 import pytest
 
+from parity import Case, check
 from parity.errors import ParityError
 from parity.parallel import check_pairs
 
@@ -25,3 +26,15 @@ def test_an_error_of_a_process_arrives_whole() -> None:
     with pytest.raises(ParityError, match='unknown stage: losss') as error:
         check_pairs(NAMES, 1, 0, {**CHOICE, 'stages': ['losss']}, 2, lambda line: None)
     assert len(str(error.value).splitlines()) == 5
+
+
+def test_a_run_asks_a_pair_for_the_stages_that_it_has() -> None:
+    stages = {**CHOICE, 'stages': ['config', 'contractions']}
+    (verdict,) = check_pairs(['iql'], 1, 0, stages, 1, lambda line: None)
+    assert {stage.stage for _, stage in verdict.stages()} == {'config'}
+
+
+def test_later_cases_keep_their_worst_leaf() -> None:
+    whole, brief = check('iql', cases=[Case(), Case()], stages=['config'], keep=1).cases
+    assert (whole.stages[0].hidden, len(brief.stages[0].leaves)) == (0, 1)
+    assert brief.stages[0].total == whole.stages[0].total > 1

@@ -85,6 +85,8 @@ def test_index(made: SimpleNamespace) -> None:
                 'outcome': 'error',
                 'file': 'toy.json',
                 'cases': 1,
+                'generated': 1,
+                'leaves': 1,
                 'seconds': 1.3,
                 'stages': {
                     'loss float64': {'outcome': 'match', 'margin': 0.5, 'path': 'a', 'case': 'seed 3'},
@@ -191,12 +193,7 @@ def test_a_match_has_no_failures(made: SimpleNamespace) -> None:
 def test_failures(made: SimpleNamespace) -> None:
     verdict = made.verdict('match', 'mismatch', 'error', 'not_run')
     assert rendered(text.failures(verdict), width=30) == [
-        'toy: grads differs in float64: missing path of b',
-        '  reference f64[]',
-        '  port      absent',
-        '  error: inf; allowed: 0.000e+00 (structure)',
-        '  at: index []; seed 3; 2 of 3 leaves differ',
-        '  next: parity check toy --seed 3',
+        *made.failure,
         '  also: value of a, margin 3',
         '  update float32: error: ValueError: no',
         '  actions float32: not_run: no observations',

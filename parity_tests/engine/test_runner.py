@@ -293,9 +293,13 @@ def test_reach_lies_between_rounding_and_any_real_gradient() -> None:
     assert 10 * np.finfo(np.float64).eps < REACH < 1e-11
 
 
-def test_each_term_has_its_own_scale(runner: Make) -> None:
-    sizes = {'a/x_loss/n': 1e9, 'a/y_loss/n': 1e-9, 'b/x_loss/n': 1e-20, 'a/z_loss/n': 0.0, 'a/z_loss/m': 0.0}
+def test_each_loss_has_its_own_scale(runner: Make) -> None:
+    sizes = {'a/x_loss/n': 1e9, 'a/y_loss/n': 1e-3, 'b/x_loss/n': 1e-20, 'a/z_loss/n': 0.0, 'a/z_loss/m': 0.0}
     assert list(arrives(sizes, runner).values()) == [True, True, True, False, False]
+
+
+def test_what_a_saturated_tanh_lets_through_is_rounding(runner: Make) -> None:
+    assert list(arrives({'a/x_loss/n': 1e8, 'a/y_loss/n': 1e-13}, runner).values()) == [True, False]
 
 
 @pytest.mark.parametrize('size', [np.inf, np.nan])

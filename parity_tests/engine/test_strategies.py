@@ -57,7 +57,15 @@ def test_twin_what_a_structure_less_leaves_out_is_seen() -> None:
 
 def test_the_first_structure_is_the_default() -> None:
     first = strategies.structures(pair_with(SWITCHES[3]))[0]
-    assert first == {'sizes': {'B': 16, 'O': 17, 'A': 6}, 'config': {'a': True, 'b': 'x', 'c': 1}}
+    assert first == {'sizes': {'B': 16, 'O': 17}, 'config': {'a': True, 'b': 'x', 'c': 1}}
+
+
+def test_structures_have_the_letters_of_the_pair_and_no_square_images() -> None:
+    pair = replace(pair_with(SWITCHES[4]), batch={'observations': 'B H W C | image', 'actions': 'B A'})
+    sizes = [structure['sizes'] for structure in strategies.structures(pair)]
+    assert all(list(size) == ['B', 'A', 'H', 'W'] for size in sizes)
+    assert all(size['H'] != size['W'] for size in sizes)
+    assert {size['H'] % 2 for size in sizes} == {size['W'] % 2 for size in sizes} == {0, 1}
 
 
 def test_no_structure_is_smaller_than_the_agent_is_defined_for() -> None:
@@ -150,3 +158,23 @@ def test_all_cases_are_the_recorded_and_the_generated(toy: Pair) -> None:
         ('walker2d', 5, {'B': 16}),
     ]
     assert made[2:] == generated.generated_cases(toy, 2, 5)
+
+
+def test_many_generated_cases_meet_structures_of_any_size_and_switch(toy: Pair) -> None:
+    count = generated.PER_STRUCTURE
+    made = generated.generated_cases(toy, 3 * count, 0)
+    structures = [{'sizes': case.sizes, 'config': case.config} for case in made]
+    known = strategies.structures(toy)
+    assert all(structure in known for structure in structures[:count])
+    for first in (count, 2 * count):
+        block = structures[first : first + count]
+        assert all(structure == block[0] for structure in block)
+        assert block[0] not in known
+        assert set(block[0]['sizes']) == set('ABLO')
+        assert {case.values for case in made[first : first + count]} == set(STYLES)
+    assert structures[count] != structures[2 * count]
+
+
+def test_a_pair_of_images_has_no_recorded_cases(toy: Pair) -> None:
+    pair = replace(toy, batch={**toy.batch, 'observations': 'B H W C | image'})
+    assert generated.all_cases(pair, 2, seed=5) == generated.generated_cases(pair, 2, 5)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from itertools import permutations
 from types import SimpleNamespace
 from typing import get_args
@@ -117,14 +117,7 @@ def test_describe(made: SimpleNamespace) -> None:
 
 
 def test_describe_a_missing_leaf(made: SimpleNamespace) -> None:
-    assert describe('toy', made.case(), made.stages['mismatch']).split('\n') == [
-        'toy: grads differs in float64: missing path of b',
-        '  reference f64[]',
-        '  port      absent',
-        '  error: inf; allowed: 0.000e+00 (structure)',
-        '  at: index []; seed 3; 2 of 3 leaves differ',
-        '  next: parity check toy --seed 3',
-    ]
+    assert describe('toy', made.case(), made.stages['mismatch']).split('\n') == made.failure
 
 
 def test_as_dict_is_plain_and_complete(made: SimpleNamespace) -> None:
@@ -148,3 +141,27 @@ def test_as_dict_is_plain_and_complete(made: SimpleNamespace) -> None:
             'why': 'why',
         }
     ]
+
+
+# --- brief results
+
+
+def test_a_brief_result_keeps_the_worst_leaf_and_the_count(made: SimpleNamespace) -> None:
+    leaves = made.leaf('a', 0.5), made.leaf('b', 0.1), made.leaf('c', 0.0)
+    brief = StageResult('loss', 'float64', 'match', leaves).brief()
+    assert (brief.leaves, brief.hidden, brief.total) == (leaves[:1], 2, 3)
+    assert brief.brief() == brief
+
+
+@pytest.mark.parametrize('outcome', ['mismatch', 'error', 'not_run'])
+def test_what_does_not_match_is_kept_whole(outcome: str, made: SimpleNamespace) -> None:
+    assert made.stages[outcome].brief() is made.stages[outcome]
+    case = made.case('match', outcome).brief()
+    assert case.stages[1] is made.stages[outcome]
+    assert case.outcome == outcome
+
+
+def test_generated_cases_and_leaves_are_counted(made: SimpleNamespace) -> None:
+    recorded = replace(made.case('match'), name='walker2d')
+    verdict = Verdict('toy', (recorded, made.case('mismatch').brief(), made.case('match')))
+    assert (verdict.generated, verdict.compared) == (2, 5)
