@@ -161,8 +161,10 @@ def _race(runs: Runs, dtype: str) -> Race:
 
 
 def _moved(runs: Runs, dtype: str, mode: Any, sample: int) -> Side:
-    """The reference with every parameter leaf scaled a little."""
+    """The reference with every parameter leaf scaled a little, in float64 also with other rounding."""
     side = runs.created.like(mode)
+    if dtype == 'float64':
+        side.rounding_as(sample)
     side.restore(side.state().scaled(sample, SCALES[dtype]))
     return side
 

@@ -81,10 +81,12 @@ class Runs:
 
     @functools.cached_property
     def nearby64(self) -> list[Runner]:
-        """The reference in float64 with scaled parameters, before every step as well, and a nudged batch."""
+        """The reference in float64, rounding otherwise, with scaled parameters before every step and a nudged
+        batch.
+        """
         return [
             Runner(
-                self.created.like('float64'),
+                self.created.like('float64').rounding_as(sample),
                 self.pair,
                 dataclasses.replace(self.inputs, batch=case_module.nudged(self.inputs.batch, sample)),
                 self.reference64,

@@ -1,9 +1,9 @@
 """How far two results may differ, and why: derived from the reference's own rounding error, never tuned.
 
 float64 decides semantics. The reference runs again with every parameter leaf scaled by a few roundings,
-2**-50: the same function, rounded differently everywhere. How far its results move is its *noise*; the port
-may differ from the reference by SAFETY times as much. (J. Vignes 1993, "A stochastic arithmetic for reliable
-scientific computation".)
+2**-50, and every sum by one or none (`backends.rounding`): the same function, rounded differently everywhere.
+How far its results move is its *noise*; the port may differ from the reference by SAFETY times as much. (J.
+Vignes 1993, "A stochastic arithmetic for reliable scientific computation".)
 
 float32 decides numerics. The reference runs in float32, and in float64 from the same float32 inputs and
 draws, its *truth*; the difference is its noise. The port's error against the truth may be SAFETY times as
@@ -14,12 +14,15 @@ To both comes a rounding floor of FLOOR machine epsilons times the square root o
 leaf's largest value, because samples of the noise can be small by luck. The gradients of one loss are one
 vector, and the floor of each is relative to the largest of all leaves: what is left of a gradient that
 cancels is the rounding of the terms that cancelled. A leaf that is exactly zero, without noise, has no
-floor: it must stay zero, but for subnormal numbers, which XLA on a CPU makes zero and torch does not. So the
-smallest normal number is always allowed.
+floor: it must stay zero, but for underflow. XLA on a CPU makes subnormal numbers zero and torch does not, and
+where they are multiplied up afterwards, more is left of them. So `underflow` is always allowed: what is lost
+by it is no more than rounding to anything larger (J. Demmel 1984, "Underflow and the reliability of numerical
+software").
 """
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -47,6 +50,12 @@ class Tolerance:
 
 
 EXACT = Tolerance(0.0, 'exact: not a floating value')
+
+
+def underflow(dtype: str | np.dtype[Any]) -> float:
+    """The smallest normal number over the machine epsilon: 1e-31 in float32, 1e-292 in float64."""
+    info = np.finfo(dtype)
+    return float(info.smallest_normal) / float(info.eps)
 
 
 def noise_of(rounded: np.ndarray, truth: np.ndarray) -> float:
@@ -83,7 +92,7 @@ def tolerance(
     size = max(own, whole) if own or noise else 0.0
     floor = FLOOR * eps * float(np.sqrt(reduction)) * size
     why = f'{SAFETY:g} x noise {noise:.2e} + {FLOOR:g} eps sqrt({reduction}) x largest {size:.2e}'
-    return Tolerance(SAFETY * noise + floor + float(info.smallest_normal), why)
+    return Tolerance(SAFETY * noise + floor + underflow(info.dtype), why)
 
 
 def square_slack(second: np.ndarray, count: int, allowed_mu: float) -> np.ndarray:

@@ -7,11 +7,12 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from parity import trees
+from parity.backends.rounding import EXACT, factors, rounded
 from parity.contractions import logged_contractions
 from parity.draws import chosen_draws, draw_leaves, logged_draws
 from parity.errors import ParityError
@@ -85,6 +86,7 @@ class JaxSide:
         self.target, self.mode, self.contractions = target, mode, contractions
         self.dtype = 'float32' if mode == 'float32' else 'float64'
         self.agent: Any = None
+        self.scales = EXACT
 
     def like(self, mode: Mode) -> 'JaxSide':
         """The same agent in another mode; cheap, because a Flax agent never changes in place."""
@@ -92,6 +94,11 @@ class JaxSide:
         side.agent = self.agent
         side.restore(self.state().astype(side.dtype))
         return side
+
+    def rounding_as(self, sample: int) -> Self:
+        """This side, from now on with other rounding in float64; a sample of it, see `backends.rounding`."""
+        self.scales = factors(sample)
+        return self
 
     def create(self, seed: int, batch: Arrays, config: dict[str, Any]) -> None:
         import jax
@@ -147,7 +154,7 @@ class JaxSide:
 
         def call(*args: Any) -> Any:
             with jax.enable_x64(self.dtype == 'float64'):
-                return self._program(function, *static)(self.mode == 'wide', *args)
+                return self._program(function, *static)(self.mode == 'wide', self.scales, *args)
 
         return call
 
@@ -157,12 +164,16 @@ class JaxSide:
 
 @functools.lru_cache(maxsize=256)
 def _compiled(function: Callable[..., Any], dtype: str, *static: Any) -> Callable[..., Any]:
-    """`function(*static, ...)`, compiled; its first argument says whether to draw as in float32."""
+    """`function(*static, ...)`, compiled.
+
+    Its first arguments say whether to draw as in float32, and how to round: one program for all of it.
+    """
     import jax
 
-    def run(wide: Any, *args: Any) -> Any:
+    def run(wide: Any, scales: Any, *args: Any) -> Any:
+        call = functools.partial(function, *static)
         with _unshared(), _draws_of(wide, dtype):
-            return function(*static, *args)
+            return call(*args) if dtype == 'float32' else rounded(call, scales)(*args)
 
     run.__name__ = function.__name__  # what compilation logs and profiles show
     options = COMPILER[dtype] if jax.default_backend() == 'cpu' else None
@@ -172,7 +183,7 @@ def _compiled(function: Callable[..., Any], dtype: str, *static: Any) -> Callabl
 def eager(function: Callable[..., Any], dtype: str, *static: Any) -> Callable[..., Any]:
     """The same, operation by operation: for what jax cannot trace as a whole."""
 
-    def run(wide: bool, *args: Any) -> Any:
+    def run(wide: bool, scales: np.ndarray, *args: Any) -> Any:
         # what is traced in it can be shared between calls that draw alike
         with _trace_context()(-2 if wide else -1), _draws_of(wide, dtype):
             return function(*static, *args)
