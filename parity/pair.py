@@ -28,7 +28,8 @@ class Pair:
     sizes_from: {config key: dimension letter}, for configuration values that are sizes of the batch.
     smallest:   dimension letter -> the smallest size that the agent is defined for, where that is not 1.
     counts:     info values that count comparisons, by the last part of their names: where two values agree to
-                rounding a comparison may fall either way, so that float32 allows one row more or less.
+                rounding a comparison may fall either way, so that float32 allows one row more or less, and a
+                batch of equal rows, which ties all of them, says nothing about a count.
     contractions: the functions of both jax.numpy and torch whose results in the losses are compared, such as
                 ('einsum', 'matmul'); both sides must call them as `jnp.einsum`, `torch.einsum`, in one order.
     draws:      the module through which the port draws random numbers, 'torch_agents.random'.

@@ -163,6 +163,8 @@ def pytest_configure(config: pytest.Config) -> None:
     here = str(config.invocation_params.dir)
     if option.parity_pair and here not in sys.path:
         sys.path.insert(0, here)
+    # those of parity_tests, for --pyargs from a folder that does not know them
+    config.addinivalue_line('markers', 'slow: minutes of compilation')
     config.addinivalue_line('markers', 'parity_stage(name): a property of pairs that have this stage')
     config.addinivalue_line('markers', 'xdist_group: tests that share compilations run on one worker')
 

@@ -76,7 +76,12 @@ class Runs:
         """The reference in float32 and its truth, each with scaled parameters."""
         states = [self.inputs.state.scaled(k, SCALES['float32']) for k in range(SAMPLES['float32'])]
         inputs = [dataclasses.replace(self.inputs, state=state) for state in states]
-        runners = [self._reference('float32', near) for near in inputs]
+        drifts = [functools.partial(self._drift, 'float32', sample) for sample in range(len(inputs))]
+        side = self.created.like
+        runners = [
+            Runner(side('float32'), self.pair, near, drift=drift)
+            for near, drift in zip(inputs, drifts, strict=True)
+        ]
         return [(runner, self._truth_of(runner)) for runner in runners]
 
     @functools.cached_property
@@ -91,28 +96,37 @@ class Runs:
                 dataclasses.replace(self.inputs, batch=case_module.nudged(self.inputs.batch, sample)),
                 self.reference64,
                 scaling(sample, SCALES['float64']),
-                functools.partial(self._drift, sample),
+                functools.partial(self._drift, 'float64', sample),
             )
             for sample in range(SAMPLES['float64'])
         ]
 
-    def _drift(self, sample: int, step: str, state: State) -> State:
+    def _drift(self, dtype: str, sample: int, step: str, state: State) -> State:
         """A state as far off as Adam may be after this step, for what follows from it in a free run.
 
-        One share for a whole leaf keeps what is equal in it equal, so that a tie stays a tie.
+        One share for each entry of the last axis: a LayerNorm takes away what all features share, and members
+        of an ensemble, which are stacked along another axis, stay as equal as they are.
         """
+        steps = (self._steps64 if dtype == 'float64' else self._steps32)[step]
         rng = np.random.default_rng([sample, *step.encode()])
         params = {}
         for path, leaf in state.params.items():
-            share = rng.choice([-1, 1]) * rng.uniform(0.5, 1)
-            params[path] = leaf + share * self._steps64[step].get(path, 0.0)
+            share = rng.choice([-1, 1], leaf.shape[-1:]) * rng.uniform(0.5, 1, leaf.shape[-1:])
+            params[path] = leaf + np.asarray(share * steps.get(path, 0.0)).astype(leaf.dtype)
         return dataclasses.replace(state, params=params)
 
     @functools.cached_property
     def _steps64(self) -> dict[str, dict[str, np.ndarray]]:
         """For each update in float64, how far the gradient's tolerance moves each parameter."""
-        truth = self.reference64.stage('update')
-        found = self._unwidened('update', 'float64', truth)
+        return self._steps('float64', self.reference64.stage('update'))
+
+    @functools.cached_property
+    def _steps32(self) -> dict[str, dict[str, np.ndarray]]:
+        """The same in float32."""
+        return self._steps('float32', self.truth.stage('update'))
+
+    def _steps(self, dtype: str, truth: Arrays) -> dict[str, dict[str, np.ndarray]]:
+        found = self._unwidened('update', dtype, truth)
         return {
             step: {
                 path: steps for path, (steps, _) in self._slacks(moments, trees.subtree(found, step)).items()
@@ -175,7 +189,7 @@ class Runs:
         found = self._unwidened(stage, dtype, truth)
         if stage in ('update', 'rollout'):
             found = self._widen_by_adam(found, truth, accumulate=stage == 'rollout')
-        return self._widen_counts(found) if dtype == 'float32' else found
+        return self._widen_counts(found, dtype)
 
     def _unwidened(self, stage: str, dtype: str, truth: Arrays) -> dict[str, Tolerance]:
         noise, whole = self._noise(stage, dtype), self._wholes(stage, truth)
@@ -197,13 +211,19 @@ class Runs:
             sizes[vector] = max(sizes.get(vector, 0.0), largest(truth[path]))
         return {path: sizes[vector] for path, vector in vectors.items()}
 
-    def _widen_counts(self, found: dict[str, Tolerance]) -> dict[str, Tolerance]:
-        """Allow one row of the batch more or less where an info value counts comparisons."""
-        if not self.pair.counts:
+    def _widen_counts(self, found: dict[str, Tolerance], dtype: str) -> dict[str, Tolerance]:
+        """Allow for comparisons of equals, which fall either way, where an info value counts comparisons.
+
+        In float32 one row of the batch more or less may be such a one. Where all rows are the same, what is
+        compared between rows is equal throughout, in float64, too.
+        """
+        alike = self.case.values == 'duplicates'
+        if not self.pair.counts or (dtype == 'float64' and not alike):
             return found
         row = 1 / len(next(iter(self.batch.values())))
+        extra, why = (1.0, 'all rows are one') if alike else (row, 'one row of a count')
         counts = [path for path in found if path.split('/')[-1] in self.pair.counts]
-        return {**found, **{path: found[path].widened(row, 'one row of a count') for path in counts}}
+        return {**found, **{path: found[path].widened(extra, why) for path in counts}}
 
     def _widen_by_adam(
         self, found: dict[str, Tolerance], truth: Arrays, *, accumulate: bool

@@ -135,7 +135,7 @@ class Runner:
         self._results['update'] = results
 
     def _rollout(self) -> None:
-        if self.leader is None and 'update' in self._results:
+        if self.leader is None and self.drift is None and 'update' in self._results:
             self._results['rollout'] = self._results['update']
             return
         results: Arrays = {}

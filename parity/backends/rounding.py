@@ -3,7 +3,8 @@
 Moved inputs alone do not show all that rounding does: in log(1 + x) with a small x, the sum rounds alike for
 every x nearby, and a port that rounds it the other way is no nearer to nor farther from the truth. (D. S.
 Parker 1997, "Monte Carlo arithmetic".) One factor for a whole array, and only where terms are summed, keeps
-a tie a tie: equal members of an ensemble come from one product, and zeros stay zero.
+a tie a tie: equal members of an ensemble come from one product, and zeros stay zero. That needs a compiler that
+fuses none of these factors into a multiply-add, which XLA's is without its optimiser.
 """
 
 import itertools
@@ -22,7 +23,7 @@ CALLS = {
     'closed_call': 'call_jaxpr',
     'custom_jvp_call': 'call_jaxpr',
     'custom_vjp_call': 'call_jaxpr',
-    'checkpoint': 'jaxpr',
+    'remat2': 'jaxpr',
 }
 
 

@@ -391,7 +391,8 @@ def both(name, rng):
 def test_a_bridged_layer_computes_the_same(name, rng):
     expected, found = both(name, rng)
     assert expected.shape == found.shape
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+    # some layers' outputs are hundreds, and few of them small by cancellation
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * max(1.0, np.abs(expected).max()))
 
 
 DTYPES = [

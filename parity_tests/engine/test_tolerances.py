@@ -13,7 +13,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parity import stages, tolerances
-from parity.tolerances import ADAM_BETAS, ADAM_EPS, EXACT, FLOOR, SAFETY, Tolerance, noise_of, tolerance
+from parity.tolerances import (
+    ADAM_BETAS,
+    ADAM_EPS,
+    EXACT,
+    FLOOR,
+    SAFETY,
+    Tolerance,
+    noise_of,
+    tolerance,
+    underflow,
+)
 
 # --- noise
 
@@ -73,7 +83,7 @@ def test_the_floor_is_far_below_a_real_difference() -> None:
 def test_the_floor_of_a_gradient_is_relative_to_the_whole() -> None:
     small = np.array([1e-9, 0.0])
     assert tolerance(small, 0.0, 'float32', 1, whole=2.0).allowed == FLOOR * np.finfo('float32').eps * 2
-    assert tolerance(np.zeros(2), 0.0, 'float32', 1, whole=2.0).allowed < 1e-37
+    assert tolerance(np.zeros(2), 0.0, 'float32', 1, whole=2.0).allowed == underflow('float32')
 
 
 def test_the_floor_is_that_of_the_coarser_precision() -> None:
@@ -91,19 +101,27 @@ def test_noise_counts_times_safety() -> None:
 
 
 @pytest.mark.parametrize('zero', [np.zeros(3), np.zeros(()), np.zeros((0, 2)), np.array([0.0, np.inf])])
-def test_an_exact_zero_stays_zero_but_for_subnormal_numbers(zero: np.ndarray) -> None:
+def test_an_exact_zero_stays_zero_but_for_underflow(zero: np.ndarray) -> None:
     allowed = {dtype: tolerance(zero, 0.0, dtype, 512).allowed for dtype in ('float32', 'float64')}
-    assert allowed == {dtype: float(np.finfo(dtype).smallest_normal) for dtype in allowed}
+    assert allowed == {dtype: underflow(dtype) for dtype in allowed}
+    assert allowed['float32'] == pytest.approx(2.0**-126 * 2**23)
+    assert allowed['float64'] == pytest.approx(2.0**-1022 * 2.0**52)
 
 
 def test_twin_one_entry_that_is_not_zero_gives_a_floor() -> None:
-    assert tolerance(np.array([0.0, 1e-30]), 0.0, 'float32', 512).allowed > 1e-37
+    assert tolerance(np.array([0.0, 1e-20]), 0.0, 'float32', 512).allowed > 1e-25
 
 
 def test_xla_makes_subnormal_numbers_zero_and_torch_does_not() -> None:
     subnormal = np.float32(1e-40)
     assert float(jax.jit(lambda x: x * 3)(subnormal)) == 0
     assert float(torch.tensor(subnormal) * 3) > 0
+
+
+def test_what_is_lost_by_underflow_can_grow_beyond_the_smallest_normal_number() -> None:
+    square = np.float32(1e-20)  # of an activation, say, with a kernel of 1e4 behind it
+    lost = float(jax.jit(lambda x: (x * x) * 1e4)(square)), float(torch.tensor(square) ** 2 * 1e4)
+    assert lost[0] == 0 < np.finfo(np.float32).smallest_normal < lost[1] < underflow('float32')
 
 
 @pytest.mark.parametrize('dtype', ['int32', 'uint32', 'bool', '<U5'])
