@@ -9,6 +9,6 @@ def update(model, optimizer, batch):
     optimizer.zero_grad()
     value = loss(model, batch)
     value.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    nn.utils.clip_grad_norm_(model.parameters(), 0.1)
     optimizer.step()
     return {'loss': value}

@@ -43,6 +43,6 @@ def update(model, optimizer, batch):
     optimizer.zero_grad()
     value = loss(model, batch)
     value.backward()
-    clip_by_global_norm(model.parameters(), 1.0)
+    clip_by_global_norm(model.parameters(), 0.1)
     optimizer.step()
     return {'loss': value}

@@ -11,7 +11,7 @@ def kernels(params):
 
 
 optimizer = optax.chain(
-    optax.clip_by_global_norm(1.0),
+    optax.clip_by_global_norm(0.1),
     optax.adamw(1e-2, mask=kernels),
 )
 
