@@ -1,4 +1,4 @@
-"""The reference: a flow from noise to data, trained by flow matching and sampled by Euler steps, in Equinox."""
+"""The reference: a flow from noise to data in Equinox, trained by flow matching, sampled by Euler steps."""
 
 import equinox as eqx
 import jax

@@ -1,6 +1,6 @@
 """Proposes which leaf is which parameter, confirmed by running both sides, and prints it as a table.
 
-    python -m examples.transformer.propose > examples/transformer/mapping.toml
+python -m examples.transformer.propose > examples/transformer/mapping.toml
 """
 
 import jax
