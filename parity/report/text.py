@@ -15,17 +15,19 @@ SHORT = {'contractions': 'contr.'}
 
 
 def overview(verdicts: Sequence[Verdict]) -> Table:
-    """One row per pair and precision, one column per stage: the worst margin in it, or its outcome."""
+    """One row per pair and precision, one column per stage that any has: its worst margin, or its outcome."""
+    entries = [worst_of_stages(verdict) for verdict in verdicts]
+    found = {name.split()[0] for worst in entries for name in worst}
+    stages = [stage for stage in STAGES if stage in found]
     table = Table(
         title='worst margin (error / allowed) of each stage: above 1 is a mismatch', caption=_counts(verdicts)
     )
     table.add_column('pair', no_wrap=True)
-    for title in ('', 'cases', *(SHORT.get(stage, stage) for stage in STAGES)):
+    for title in ('', 'cases', *(SHORT.get(stage, stage) for stage in stages)):
         table.add_column(title, justify='right', no_wrap=True)
-    for verdict in verdicts:
-        worst = worst_of_stages(verdict)
+    for verdict, worst in zip(verdicts, entries, strict=True):
         for dtype in dict.fromkeys(name.split()[1] for name in worst) or ['']:
-            cells = [_cell(worst.get(f'{stage} {dtype}')) for stage in STAGES]
+            cells = [_cell(worst.get(f'{stage} {dtype}')) for stage in stages]
             table.add_row(verdict.pair, dtype.replace('float', 'f'), str(len(verdict.cases)), *cells)
     return table
 
