@@ -3,8 +3,8 @@
 Moved inputs alone do not show all that rounding does: in log(1 + x) with a small x, the sum rounds alike for
 every x nearby, and a port that rounds it the other way is no nearer to nor farther from the truth. (D. S.
 Parker 1997, "Monte Carlo arithmetic".) One factor for a whole array, and only where terms are summed, keeps
-a tie a tie: equal members of an ensemble come from one product, and zeros stay zero. That needs a compiler that
-fuses none of these factors into a multiply-add, which XLA's is without its optimiser.
+a tie a tie: equal members of an ensemble come from one product, and zeros stay zero. That needs a compiler
+that fuses none of these factors into a multiply-add, as XLA's is without its optimiser.
 """
 
 import itertools

@@ -94,4 +94,5 @@ def test_equal_members_and_zeros_stay_so() -> None:
 
 def test_other_numbers_than_floats_stay_as_they_are() -> None:
     _, moved = runs(lambda x: jnp.sum(x), np.arange(5), scales=factors(0))
-    assert moved == 10 and moved.dtype == np.int64
+    assert moved == 10
+    assert moved.dtype == np.int64
