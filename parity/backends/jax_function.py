@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from parity import trees
-from parity.backends.jax_side import JaxSide, eager
+from parity.backends.compiling import eager
+from parity.backends.jax_side import JaxSide
 from parity.backends.pytrees import Call, cotangents
 from parity.sides import NO_KEY, Calls, Mode, Networks, State
 from parity.trees import Arrays

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from parity.backends.jax_side import COMPILER
+from parity.backends.compiling import COMPILER
 from parity.backends.rounding import EXACT, FACTORS, factors, rounded
 
 OPTIONS = COMPILER['float64']

@@ -1,0 +1,124 @@
+"""How jax runs what a check asks of it: compiled once per structure, in the precision and draws asked for."""
+
+import contextlib
+import functools
+import gc
+import itertools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parity.backends.rounding import rounded
+from parity.draws import chosen_draws
+from parity.errors import ParityError
+
+# XLA's CPU compiler is what a check spends its time on. Without its optimiser it is four times faster and the
+# float64 results differ by rounding; in float32 level 1 gives the bits of the default level in half its time.
+COMPILER = {
+    'float64': {'xla_backend_optimization_level': 0, 'xla_cpu_use_fusion_emitters': False},
+    'float32': {'xla_backend_optimization_level': 1, 'xla_cpu_use_fusion_emitters': False},
+}
+
+MAPS, MOST_MAPS = Path('/proc/self/maps'), 30_000
+
+
+def prepare() -> None:
+    """For processes of our own, before jax starts: compile faster also what agents jit themselves.
+
+    At the level that keeps the bits of the default one. Does nothing where XLA_FLAGS is set.
+    """
+    flags = (f'--{name}={str(value).lower()}' for name, value in COMPILER['float32'].items())
+    os.environ.setdefault('XLA_FLAGS', ' '.join(flags))
+
+
+def require_x64() -> None:
+    """Raise ParityError unless jax computes in float64 when it is asked to, whatever it did before."""
+    import jax
+    import jax.numpy as jnp
+
+    with jax.enable_x64(True):
+        found = jnp.zeros(()) + 1
+    if not isinstance(found, jax.Array) or found.dtype != 'float64':
+        raise ParityError(
+            'jax cannot compute in float64 here',
+            values=f'expected float64 inside jax.enable_x64(True); found {found.dtype}',
+            error='the precision that tells bugs from rounding is missing',
+            where=f'jax {jax.__version__} on {jax.default_backend()}',
+            next_step='check in a process of its own, on the CPU, outside jitted functions: parity check',
+        )
+
+
+def release() -> None:
+    """Drop all compiled programs.
+
+    Each holds some of the memory maps that a process may have, 65,530 by default on Linux; without more of
+    them XLA ends the process with a segmentation fault.
+    """
+    import jax
+
+    compiled.cache_clear()
+    jax.clear_caches()  # type: ignore[no-untyped-call]
+    gc.collect()
+
+
+def release_if_crowded() -> None:
+    """`release`, if half of the memory maps that Linux gives a process by default are in use."""
+    if MAPS.exists() and MAPS.read_bytes().count(b'\n') > MOST_MAPS:
+        release()
+
+
+@functools.lru_cache(maxsize=256)
+def compiled(function: Callable[..., Any], dtype: str, *static: Any) -> Callable[..., Any]:
+    """`function(*static, ...)`, compiled.
+
+    Its first arguments say whether to draw as in float32, and how to round: one program for all of it.
+    """
+    import jax
+
+    def run(wide: Any, scales: Any, *args: Any) -> Any:
+        call = functools.partial(function, *static)
+        with _unshared(), _draws_of(wide, dtype):
+            return call(*args) if dtype == 'float32' else rounded(call, scales)(*args)
+
+    run.__name__ = function.__name__  # what compilation logs and profiles show
+    options = COMPILER[dtype] if jax.default_backend() == 'cpu' else None
+    return jax.jit(run, compiler_options=options)
+
+
+def eager(function: Callable[..., Any], dtype: str, *static: Any) -> Callable[..., Any]:
+    """The same, operation by operation: for what jax cannot trace as a whole."""
+
+    def run(wide: bool, scales: np.ndarray, *args: Any) -> Any:
+        # what is traced in it can be shared between calls that draw alike
+        with _trace_context()(-2 if wide else -1), _draws_of(wide, dtype):
+            return function(*static, *args)
+
+    return run
+
+
+@functools.cache
+def _trace_context() -> Any:
+    import jax
+
+    return jax.make_user_context(0)  # type: ignore[no-untyped-call]
+
+
+_traces = itertools.count(1)
+
+
+def _unshared() -> contextlib.AbstractContextManager[Any]:
+    """Keep what an agent's own jit traces in here out of other traces: it may hold this trace's `wide`."""
+    context: contextlib.AbstractContextManager[Any] = _trace_context()(next(_traces))
+    return context
+
+
+def _draws_of(wide: Any, dtype: str) -> contextlib.AbstractContextManager[None]:
+    import jax
+    import jax.numpy as jnp
+
+    if dtype == 'float32':
+        return contextlib.nullcontext()
+    return chosen_draws(jax.random, 'float32', lambda narrow, asked: jnp.where(wide, narrow, asked))
