@@ -21,6 +21,7 @@ from parity.pair import Pair, find, registered
 from parity.parallel import check_pairs
 from parity.report import diff, json, text
 from parity.stages import STAGES
+from parity.strategies import letters_of
 from parity.verdict import Outcome, Verdict, worst
 
 EXIT: dict[Outcome, int] = {'match': 0, 'mismatch': 1, 'error': 2, 'not_run': 2}
@@ -100,10 +101,11 @@ def check_one(
     reference: Original = None,
 ) -> None:
     """Check one case of one pair: the command that a mismatch prints."""
-    defaults = find(pair).get_config('reference')
+    found = find(pair)
+    defaults = found.get_config('reference')
     case = Case(
         seed=seed,
-        sizes=generated.parse_sizes(sizes or []),
+        sizes=generated.parse_sizes(sizes or [], letters_of(found)),
         config=generated.parse_settings(settings or [], defaults),
         values=generated.parse_style(values),
         source=source,

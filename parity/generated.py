@@ -1,7 +1,7 @@
 """The cases of a run, recorded and generated, and the parts of a case from the words of a command line."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,8 +52,8 @@ def generated_cases(pair: Pair, examples: int, seed: int) -> list[Case]:
     return cases
 
 
-def parse_sizes(words: Sequence[str]) -> dict[str, int]:
-    """`['B=8']` as {'B': 8}."""
+def parse_sizes(words: Sequence[str], letters: Collection[str] | None = None) -> dict[str, int]:
+    """`['B=8']` as {'B': 8}; letters: those that there are, if only some."""
     pairs = dict(_key_value(word, 'B=8', '--size') for word in words)
     try:
         sizes = {name: int(value) for name, value in pairs.items()}
@@ -61,6 +61,9 @@ def parse_sizes(words: Sequence[str]) -> dict[str, int]:
         raise _bad_value(str(pairs), 'whole numbers', '--size') from cause
     if any(size < 1 for size in sizes.values()):
         raise _bad_value(str(sizes), 'sizes of at least 1', '--size')
+    unheard = [] if letters is None else [name for name in sizes if name not in letters]
+    if unheard:
+        raise unknown('dimension', unheard[0], sorted(letters or ()), where='--size', next_step='name one')
     return sizes
 
 

@@ -26,7 +26,7 @@ def structures(pair: Pair) -> list[dict[str, Any]]:
     hypothesis shrinks to it.
     """
     choices = max([2, *map(len, pair.switches.values())])
-    letters = [letter for letter in STRUCTURES if letter in _letters(pair)]
+    letters = [letter for letter in STRUCTURES if letter in letters_of(pair)]
     return [
         {
             'sizes': {k: max(STRUCTURES[k][min(i, 2)], pair.smallest.get(k, 1)) for k in letters},
@@ -68,11 +68,12 @@ def any_structure(pair: Pair, rng: np.random.Generator) -> dict[str, Any]:
 def _sizes(pair: Pair) -> dict[str, list[int]]:
     """What each dimension letter of the pair may be."""
     return {
-        letter: [size for size in SIZES if size >= pair.smallest.get(letter, 1)] for letter in _letters(pair)
+        letter: [size for size in SIZES if size >= pair.smallest.get(letter, 1)]
+        for letter in letters_of(pair)
     }
 
 
-def _letters(pair: Pair) -> list[str]:
+def letters_of(pair: Pair) -> list[str]:
     """The dimension letters of what a batch holds and of what the configuration takes from it."""
     fields = [Field.parse(text) for text in pair.batch.values()]
     named = {letter for field in fields for letter in field.letters if not letter.isdigit()}

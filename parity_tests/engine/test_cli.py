@@ -103,6 +103,15 @@ def test_an_unknown_recording() -> None:
     assert str(result.exception).splitlines()[0] == 'unknown fixture: hopper'
 
 
+def test_a_size_that_the_pair_does_not_have() -> None:
+    result = CliRunner().invoke(app, ['check', 'iql', '--size', 'H=3', '--stage', 'config'])
+    assert str(result.exception).splitlines()[:2] == [
+        'unknown dimension: H',
+        "  expected one of A, B, O; found 'H'",
+    ]
+    assert CliRunner().invoke(app, ['check', 'iql', '--size', 'O=3', '--stage', 'config']).exit_code == 0
+
+
 def test_bad_input_exits_with_2_and_a_mismatch_with_1() -> None:
     command = [sys.executable, '-m', 'parity', 'check', 'iqql']
     result = subprocess.run(command, capture_output=True, text=True, check=False)
