@@ -1,0 +1,145 @@
+"""The loss of either side as a function, ready to be computed once more: what all stations start from."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from parity import trees
+from parity.backends import JaxSide, TorchSide
+from parity.runs import Runs
+from parity.sides import LossCall, State
+from parity.trees import Arrays
+
+
+@dataclass(frozen=True)
+class ReferenceLoss:
+    """function(params, data) -> (loss, info), to be traced with x64 on, and what it takes.
+
+    params: what is differentiated; data: everything else, arrays in a pytree.
+    """
+
+    function: Callable[[Any, Any], tuple[Any, Any]]
+    params: Any
+    data: Any
+
+
+@dataclass(frozen=True)
+class PortLoss:
+    """compute() -> (loss, info) on the live parameters.
+
+    modules:      {path of the reference: the port's module that has its parameters}.
+    params:       the live parameters, by their names in the port.
+    to_reference: arrays like some parameters, by these names -> the leaves of the reference in them.
+    """
+
+    compute: Callable[[], tuple[Any, Any]]
+    modules: dict[str, Any]
+    params: dict[str, Any]
+    to_reference: Callable[[Arrays], Arrays]
+
+
+def reference_loss(runs: Runs, call: LossCall) -> ReferenceLoss:
+    """The reference's loss in float64 on the case's inputs."""
+    runner = runs.reference64
+    runner.side.restore(runner._start)
+    side: Any = runner.side
+    if isinstance(side, JaxSide) and hasattr(side, 'skeleton'):
+        return _model_loss(side, runner.batch)
+    return _agent_loss(side, call, runner.batch, runs.inputs.key)
+
+
+def port_loss(runs: Runs, call: LossCall, move: Callable[[State], State] = lambda state: state) -> PortLoss:
+    """The port's loss in float64 on the case's inputs; move: what its state becomes before."""
+    runner = runs.port64
+    runner.side.restore(move(runner._start))
+    side: Any = runner.side
+    if hasattr(side, 'bridge'):
+        return _port_model_loss(side, runner.batch)
+    return _port_agent_loss(side, call, runner.batch, runs.inputs.key)
+
+
+def _agent_loss(side: Any, call: LossCall, batch: Arrays, key: Any) -> ReferenceLoss:
+    from parity.backends import jax_side
+
+    def loss(params: Any, data: Any) -> tuple[Any, Any]:
+        agent, batch, key = data
+        with jax_side._inlined(type(agent)), jax_side._unshared():
+            return jax_side._call(call, agent, batch, key, params)
+
+    return ReferenceLoss(loss, side.agent.network.params, (side.agent, batch, key))
+
+
+def _model_loss(side: Any, batch: Arrays) -> ReferenceLoss:
+    from parity.backends.jax_model import _call, trained
+
+    def loss(leaves: Any, data: Any) -> tuple[Any, Any]:
+        fixed, params, batch = data
+        loss, info, _ = _call(side.target, side.skeleton, fixed, {**params, **leaves}, batch)
+        return loss, info
+
+    return ReferenceLoss(loss, trained(side.target, side.params), (side.fixed, side.params, batch))
+
+
+def _port_agent_loss(side: TorchSide, call: LossCall, batch: Arrays, key: Any) -> PortLoss:
+    network = side.agent.network
+    modules = {name.replace('.', '/'): module for name, module in network.named_modules() if name}
+    compute = functools.partial(side._call, call, batch, key)
+    return PortLoss(compute, modules, network.params, functools.partial(_laid_out, network))
+
+
+def _laid_out(network: Any, arrays: Arrays) -> Arrays:
+    from weight_bridge.plan import plan
+
+    leaves = [leaf for leaf in plan(network).leaves if leaf.name in arrays and len(leaf.pieces) == 1]
+    return {str(leaf.pieces[0].path): leaf.pieces[0].layout.to_flax(arrays[leaf.name]) for leaf in leaves}
+
+
+def _port_model_loss(side: Any, batch: Arrays) -> PortLoss:
+    def compute() -> tuple[Any, Any]:
+        with side._ready():
+            loss: tuple[Any, Any] = side._loss_of(side._batch(batch))
+        return loss
+
+    params = dict(side.module.named_parameters())
+    return PortLoss(compute, modules_of(side.bridge, side.module), params, side.bridge.to_reference)
+
+
+def modules_of(bridge: Any, module: Any) -> dict[str, Any]:
+    """{path of the reference: module of the port}, by where the parameters beneath each of them went."""
+    homes = _homes(bridge)
+    found: dict[str, Any] = {}
+    for name, child in module.named_modules():
+        prefix = f'{name}.' if name else ''
+        below = {path for port, paths in homes.items() if port.startswith(prefix) for path in paths}
+        path = _common_parent(below)
+        everything = {leaf for leaf in bridge.shapes if leaf.startswith(f'{path}/') or not path}
+        if below and below == everything:
+            found[path] = child  # of two modules with the same parameters the inner one
+    return found
+
+
+def _homes(bridge: Any) -> dict[str, set[str]]:
+    """For each name in the port, the leaves of the reference that are in it."""
+    import numpy as np
+
+    return {
+        name: {path for path, span in bridge._spans() if np.isin(places, range(span.start, span.stop)).any()}
+        for name, places in bridge.places.items()
+    }
+
+
+def _common_parent(paths: set[str]) -> str:
+    parts = [path.split('/')[:-1] for path in paths]
+    shared = []
+    for names in zip(*parts, strict=False):
+        if len(set(names)) > 1:
+            break
+        shared.append(names[0])
+    return '/'.join(shared)
+
+
+def terms_of(result: tuple[Any, Any]) -> dict[str, Any]:
+    """`loss` and `info/<name>` of a computed loss."""
+    loss, info = result
+    return {'loss': loss, **trees.with_prefix('info', dict(trees.flatten(info)))}
