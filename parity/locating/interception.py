@@ -126,18 +126,18 @@ class Recorder:
         array = jnp.asarray(leaf)
         site.values.setdefault(name, [])  # in the order of the call, not of the callbacks
         if not jnp.issubdtype(array.dtype, jnp.floating):
-            return _seen(site.values, name, jax.lax.stop_gradient(array))
+            return seen_by_host(site.values, name, jax.lax.stop_gradient(array))
 
         @jax.custom_vjp
         def tapped(x: Any) -> Any:
-            return _seen(site.values, name, x)
+            return seen_by_host(site.values, name, x)
 
         def forward(x: Any) -> Any:
             site.live.add(name)
-            return _seen(site.values, name, x), None
+            return seen_by_host(site.values, name, x), None
 
         def backward(_: None, cotangent: Any) -> Any:
-            return (_seen(site.cotangents, name, cotangent),)
+            return (seen_by_host(site.cotangents, name, cotangent),)
 
         tapped.defvjp(forward, backward)
         return tapped(array)
@@ -155,15 +155,23 @@ def module_calls(loss: ReferenceLoss) -> list[ModuleCall]:
     """The calls of all modules in the reference's loss, computed and differentiated in float64."""
     import jax
 
-    options = COMPILER['float64'] if jax.default_backend() == 'cpu' else None
-    with jax.enable_x64(True), recorded() as recorder:
-        program = jax.jit(jax.value_and_grad(loss.function, has_aux=True), compiler_options=options)
-        jax.block_until_ready(program(loss.params, loss.data))  # type: ignore[no-untyped-call]
+    with recorded() as recorder:
+        compiled(jax.value_and_grad(loss.function, has_aux=True), loss)
     return recorder.calls()
 
 
-def _seen(log: Log, name: str, array: Any) -> Any:
-    """The array, by way of the host, where it is kept."""
+def compiled(function: Callable[..., Any], loss: ReferenceLoss) -> Any:
+    """function(params, data) of the reference's loss, compiled as fast as can be, in float64."""
+    import jax
+
+    options = COMPILER['float64'] if jax.default_backend() == 'cpu' else None
+    with jax.enable_x64(True):
+        results = jax.jit(function, compiler_options=options)(loss.params, loss.data)
+        return jax.block_until_ready(results)  # type: ignore[no-untyped-call]
+
+
+def seen_by_host(log: Log, name: str, array: Any) -> Any:
+    """The array, by way of the host, where its values are appended to log[name] whenever it is computed."""
     import jax
     import jax.numpy as jnp
 
@@ -249,5 +257,5 @@ def _nnx(recorder: Recorder) -> Iterator[None]:
 
 
 def _subclasses(cls: type) -> set[type]:
-    children = set(cls.__subclasses__())
+    children: set[type] = set(cls.__subclasses__())
     return children.union(*map(_subclasses, children))
