@@ -1,4 +1,4 @@
-"""Which random numbers each side drew in a loss, from which keys and on which lines; the first that differ."""
+"""Which random numbers each side drew in a loss, from which keys and on which lines; what differs first."""
 
 import contextlib
 import functools
@@ -78,8 +78,9 @@ def draws(runs: Runs, call: LossCall) -> tuple[list[Draw], list[Draw]]:
     reference = [draw for entry in entries for draw in _draws_of(entry)]
     if runs.pair.draws is None:
         return reference, []
+    port = port_loss(runs, call)  # created before anything is logged
     with _logged(importlib.import_module(runs.pair.draws), _kept_key) as entries:
-        port_loss(runs, call).compute()
+        port.compute()
     return reference, [draw for entry in entries for draw in _draws_of(entry)]
 
 
@@ -164,7 +165,7 @@ def _seen_key(entry: _Entry, key: Any) -> Any:
     """The key of a traced draw, known when the program runs."""
     import jax
 
-    if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
+    if jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key):
         data = seen_by_host(entry.keys, 'key', jax.random.key_data(key))
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
     return seen_by_host(entry.keys, 'key', jax.numpy.asarray(key))

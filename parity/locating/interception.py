@@ -35,6 +35,7 @@ class ModuleCall:
     cotangents: under the same names, of what was differentiated and used.
     live:       the names of what was differentiated.
     unused:     the names of what nothing depends on, so that it was not computed.
+    settings:   what the module was made with, as far as it is plain: {'epsilon': 1e-06}.
     """
 
     path: str
@@ -44,6 +45,7 @@ class ModuleCall:
     cotangents: Arrays
     live: frozenset[str]
     unused: frozenset[str]
+    settings: dict[str, Any]
 
     @property
     def trained(self) -> frozenset[str]:
@@ -57,6 +59,7 @@ class _Site:
 
     path: str
     parent: '_Site | None'
+    settings: dict[str, Any]
     values: Log = field(default_factory=dict)
     cotangents: Log = field(default_factory=dict)
     live: set[str] = field(default_factory=set)
@@ -74,11 +77,11 @@ class Recorder:
         self.sites: list[_Site] = []
         self.open: list[_Site] = []
 
-    def called(self, path: str, signature: Any, args: Any, kwargs: Any, call: Callable[..., Any]) -> Any:
+    def called(self, path: str, module: Any, args: Any, kwargs: Any, call: Callable[..., Any]) -> Any:
         """call(*args, **kwargs) of the module at path, with everything tapped."""
-        site = _Site(path, self.open[-1] if self.open else None)
+        site = _Site(path, self.open[-1] if self.open else None, _settings(module))
         self.sites.append(site)
-        names = iter(_paths(bound(signature, args, kwargs)))
+        names = iter(_paths(bound(module.__call__, args, kwargs)))
         tap = functools.partial(self._tap, site)
         # the names are those of the parameters; the structure stays that of the call
         args, kwargs = mapped((args, kwargs), lambda _, x: tap(f'inputs/{next(names)}', x))
@@ -112,6 +115,7 @@ class Recorder:
                 {name: seen[::-1][min(i, len(seen) - 1)] for name, seen in site.cotangents.items()},
                 frozenset(site.live),
                 frozenset(name for name, seen in site.values.items() if not seen),
+                site.settings,
             )
             for (site, i), order in orders.items()
         ]
@@ -200,6 +204,12 @@ def _parent(site: _Site, visit: int, orders: dict[tuple[_Site, int], int]) -> in
     return None if parent is None else orders.get((parent, min(visit, parent.visits - 1)))
 
 
+def _settings(module: Any) -> dict[str, Any]:
+    return {
+        name: value for name, value in vars(module).items() if isinstance(value, bool | int | float | str)
+    }
+
+
 def _paths(tree: Any) -> list[str]:
     found: list[str] = []
     mapped(tree, lambda path, _: found.append(path))
@@ -216,7 +226,7 @@ def _linen(recorder: Recorder) -> contextlib.AbstractContextManager[Any]:
         if context.method_name != '__call__':
             return call(*args, **kwargs)
         path = '/'.join(context.module.path)
-        return recorder.called(path, context.module.__call__, args, kwargs, call)
+        return recorder.called(path, context.module, args, kwargs, call)
 
     def tapped(self: Any, name: str, *args: Any, **kwargs: Any) -> Any:
         value = param(self, name, *args, **kwargs)
@@ -245,7 +255,7 @@ def _nnx(recorder: Recorder) -> Iterator[None]:
                 )
             path = paths.get(id(self))
             bare = functools.partial(call, self)
-            return bare(*args, **kwargs) if path is None else recorder.called(path, bare, args, kwargs, bare)
+            return bare(*args, **kwargs) if path is None else recorder.called(path, self, args, kwargs, bare)
 
         return tapped
 
