@@ -7,6 +7,8 @@ on, because one mistake can hide another.
 
 import ast
 import functools
+import itertools
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -107,7 +109,7 @@ def _unknown(nearest: Counterfactual | None, before: float, after: float, tried:
 def _margin(piece: Piece, *changes: Counterfactual) -> float:
     """The piece's margin with some changes; inf where the port cannot be computed so."""
     try:
-        with applied(changes):
+        with warnings.catch_warnings(action='ignore'), applied(changes):
             return piece.margin()
     except Exception:  # a candidate may make no sense in this place, in any way
         return np.inf
@@ -220,6 +222,17 @@ def source_changes(source: Source, line: int | None = None) -> Iterator[Counterf
         for node in nodes:
             for text in dict.fromkeys(row.change(node, scope)):
                 yield _rewrite(source, row.name, node, text)
+    yield from _orders(source, line)
+
+
+def _orders(source: Source, line: int | None) -> Iterator[Counterfactual]:
+    """Two statements that follow each other, the other way round: norm before activation."""
+    for block in source.blocks():
+        for first, second in itertools.pairwise(block):
+            if line is None or first.lineno <= line <= (second.end_lineno or 0):
+                description = f'line {second.lineno} before line {first.lineno}'
+                apply = functools.partial(source.swapped, first, second)
+                yield Counterfactual('order of statements', description, apply)
 
 
 def _rewrite(source: Source, name: str, node: ast.expr, text: str) -> Counterfactual:

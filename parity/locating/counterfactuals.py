@@ -87,6 +87,16 @@ class Source:
         nodes = ast.walk(ast.Module(self.tree.body, [])) if statement is None else _own(statement)
         return [node for node in nodes if isinstance(node, ast.expr)]
 
+    def blocks(self) -> list[list[ast.stmt]]:
+        """The statements of the function, and of each of its loops and branches."""
+        parts = [getattr(node, name, None) for node in ast.walk(self.tree) for name in ('body', 'orelse')]
+        return [part for part in parts if isinstance(part, list)]
+
+    def swapped(self, first: ast.stmt, second: ast.stmt) -> AbstractContextManager[None]:
+        """The function with two statements in each other's place, for the length of a context."""
+        tree = copy.deepcopy(self.tree, {id(first): second, id(second): first})
+        return _with_code(self.function, _compiled(self.function, tree))
+
     def replaced(self, node: ast.AST, new: ast.AST) -> AbstractContextManager[None]:
         """The function with `new` in the place of a node, for the length of a context."""
         tree = copy.deepcopy(self.tree, {id(node): ast.copy_location(new, node)})

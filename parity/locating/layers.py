@@ -34,8 +34,8 @@ class LayerRow:
               'carrier' where only its results in the port's own run differ; 'missing' where the port never
               calls it.
     backward: the same for cotangents.
-    leaf:     the worst leaf of the culprit, `outputs/...`, `gives <module>/...`, `sends <module>/...` or
-              `grads/...`; empty for others.
+    leaf:     what differs first in a culprit, and most: `outputs/...`, `gives <module>/...`,
+              `sends <module>/...` or `grads/...`; empty for others.
     reads:    whether its parameters are trained in this call, (reference, port).
     problem:  what the port's module raised, if it did.
     """
@@ -197,9 +197,10 @@ def _of(leaves: Iterable[Leaf], kinds: tuple[str, ...]) -> list[Leaf]:
 
 
 def _with_worst(row: LayerRow, leaves: list[Leaf]) -> LayerRow:
-    """The row with its first differing leaf on the data's way, the worst of its kind."""
+    """The row with the first leaf on the data's way that differs, the worst of its kind."""
     kinds = FORWARD if row.forward == 'culprit' else BACKWARD
-    worst = _of(leaves, kinds)[0]
+    differing = [leaf for leaf in _of(leaves, kinds) if not leaf.matches]
+    worst = min(differing, key=lambda leaf: kinds.index(leaf.path.split('/')[0].split(' ')[0]))
     return dataclasses.replace(
         row,
         leaf=worst.path,

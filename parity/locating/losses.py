@@ -101,30 +101,43 @@ def _port_model_loss(side: Any, batch: Arrays) -> PortLoss:
             loss: tuple[Any, Any] = side._loss_of(side._batch(batch))
         return loss
 
+    def to_reference(arrays: Arrays) -> Arrays:
+        leaves = side.bridge.to_reference(arrays)
+        return {_without_collection(path): leaf for path, leaf in leaves.items()}
+
     params = dict(side.module.named_parameters())
-    return PortLoss(compute, modules_of(side.bridge, side.module), params, side.bridge.to_reference)
+    return PortLoss(compute, modules_of(side.bridge, side.module), params, to_reference)
 
 
 def modules_of(bridge: Any, module: Any) -> dict[str, Any]:
     """{path of the reference: module of the port}, by where the parameters beneath each of them went."""
     homes = _homes(bridge)
+    leaves = {path for paths in homes.values() for path in paths}
     found: dict[str, Any] = {}
     for name, child in module.named_modules():
         prefix = f'{name}.' if name else ''
         below = {path for port, paths in homes.items() if port.startswith(prefix) for path in paths}
         path = _common_parent(below)
-        everything = {leaf for leaf in bridge.shapes if leaf.startswith(f'{path}/') or not path}
+        everything = {leaf for leaf in leaves if leaf.startswith(f'{path}/') or not path}
         if below and below == everything:
             found[path] = child  # of two modules with the same parameters the inner one
     return found
 
 
+def _without_collection(path: str) -> str:
+    """The path of a parameter as modules know it, who do not see linen's collections."""
+    collection, _, rest = path.partition('/')
+    return rest if collection in ('params', 'batch_stats') else path
+
+
 def _homes(bridge: Any) -> dict[str, set[str]]:
     """For each name in the port, the leaves of the reference that are in it."""
-    import numpy as np
-
     return {
-        name: {path for path, span in bridge._spans() if np.isin(places, range(span.start, span.stop)).any()}
+        name: {
+            _without_collection(path)
+            for path, span in bridge._spans()
+            if ((places >= span.start) & (places < span.stop)).any()
+        }
         for name, places in bridge.places.items()
     }
 
