@@ -4,7 +4,9 @@ Each step starts from the reference's state. What the port made of it is compare
 made that has one mistake; the mistake that reproduces the port's numbers is named, and otherwise the nearest.
 """
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +17,11 @@ from parity.locating.steps import Adam, Moments, moving_average, rate
 from parity.runs import Runs
 from parity.sides import State
 from parity.stages import step_name
-from parity.tolerances import Tolerance
+from parity.tolerances import FLOOR, Tolerance, largest
 from parity.trees import Arrays, subtree
 
 UNKNOWN = 'cause unknown'
+Constants = tuple[tuple[str, float], ...]  # (name in steps.Adam, value)
 
 
 @dataclass(frozen=True)
@@ -77,10 +80,13 @@ def updates(runs: Runs) -> list[UpdateFinding]:
     lr = runs.created.longest_step(runs.config)
     found: dict[tuple[str, str], list[tuple[str, str, float]]] = {}
     for step in steps:
-        for path in step.port.params:
-            if step.margin(path, _moments(step.reference, path)) > 1:
-                cause, description, margin = explained(step, path, Adam(lr), followed)
-                found.setdefault((cause, description), []).append((step.name, path, margin))
+        differing = [
+            path for path in step.port.params if step.margin(path, _moments(step.reference, path)) > 1
+        ]
+        constants = solved_constants(step, differing, Adam(lr))
+        for path in differing:
+            cause, description, margin = explained(step, path, Adam(lr), followed, constants)
+            found.setdefault((cause, description), []).append((step.name, path, margin))
     return [_finding(*key, places) for key, places in found.items()]
 
 
@@ -117,11 +123,43 @@ def follows(steps: list[Step]) -> dict[str, Follows]:
     return found
 
 
-def explained(step: Step, path: str, adam: Adam, followed: Mapping[str, Follows]) -> tuple[str, str, float]:
+def solved_constants(step: Step, paths: Sequence[str], adam: Adam) -> Constants:
+    """Constants of the port's optimiser, each of which explains all of some parameter; the commonest first.
+
+    A parameter of a single number would be explained by any constant.
+    """
+    counts: Counter[tuple[str, float]] = Counter()
+    for path in paths:
+        if path in step.reference.opt_mu and step.port.params[path].size > 1:
+            before, after = step.moments(path), _moments(step.port, path)
+            with np.errstate(all='ignore'):  # what does not explain the step may be any number
+                solved = adam.solved(before, step.gradients[path], after)
+            # what somebody wrote is short
+            rounded = [(name, float(f'{value:.3g}')) for name, value in solved.items()]
+            counts.update(one for one in [*rounded, *solved.items()] if _explains(step, path, adam, one))
+    return tuple(constant for constant, _ in counts.most_common())
+
+
+def _explains(step: Step, path: str, adam: Adam, constant: tuple[str, float]) -> bool:
+    ((_, outcome),) = _with_constants(step, path, adam, (constant,))
+    return step.margin(path, outcome) <= 1
+
+
+def _with_constants(
+    step: Step, path: str, adam: Adam, constants: Constants
+) -> Iterator[tuple[tuple[str, float], Moments]]:
+    for name, number in constants:
+        with np.errstate(all='ignore'):
+            yield (name, number), adam.having(name, number).step(step.moments(path), step.gradients[path])
+
+
+def explained(
+    step: Step, path: str, adam: Adam, followed: Mapping[str, Follows], constants: Constants
+) -> tuple[str, str, float]:
     """(cause, description, remaining margin) of what the port did to one parameter in one step."""
     tried = [
         (step.margin(path, outcome), cause, description)
-        for cause, description, outcome in _alternatives(step, path, adam, followed)
+        for cause, description, outcome in _alternatives(step, path, adam, followed, constants)
     ]
     known = [row for row in tried if row[0] <= 1]
     if known:
@@ -132,7 +170,7 @@ def explained(step: Step, path: str, adam: Adam, followed: Mapping[str, Follows]
 
 
 def _alternatives(
-    step: Step, path: str, adam: Adam, followed: Mapping[str, Follows]
+    step: Step, path: str, adam: Adam, followed: Mapping[str, Follows], constants: Constants
 ) -> Iterator[tuple[str, str, Moments]]:
     """What else could have been done: (cause, description, outcome), the likeliest first."""
     before = step.moments(path)
@@ -140,7 +178,10 @@ def _alternatives(
         for cause, description, param in _of_target(step, path, followed[path]):
             yield cause, description, Moments(param, before.mu, before.nu, before.count)
     if path in step.reference.opt_mu:
-        yield from _of_trained(step, path, adam)
+        for cause, description, outcome in _of_trained(step, path, adam, constants):
+            if path in followed and _moves(step, path):  # the average overwrites what Adam did to it
+                outcome = dataclasses.replace(outcome, param=step.reference.params[path])
+            yield cause, description, outcome
 
 
 def _of_target(step: Step, path: str, follow: Follows) -> Iterator[tuple[str, str, np.ndarray]]:
@@ -148,9 +189,8 @@ def _of_target(step: Step, path: str, follow: Follows) -> Iterator[tuple[str, st
     before, tau = step.before.params[path], follow.tau
     network = follow.online.split('/')[0]
     old, new = (state.params[follow.online] for state in (step.before, step.port))
-    moves = (step.reference.params[path] != before).any()
     after_step = moving_average(new, before, tau)
-    if moves:
+    if _moves(step, path):
         yield 'target from the values after the step', f'follows {network} as stepped', after_step
         yield 'target not updated', 'rests in a step in which the reference follows', before
         turned = moving_average(old, before, 1 - tau)
@@ -167,7 +207,9 @@ def _of_target(step: Step, path: str, follow: Follows) -> Iterator[tuple[str, st
         yield 'target rate', f'tau {solved:.6g} instead of {tau:.6g}', found
 
 
-def _of_trained(step: Step, path: str, adam: Adam) -> Iterator[tuple[str, str, Moments]]:
+def _of_trained(
+    step: Step, path: str, adam: Adam, constants: Constants
+) -> Iterator[tuple[str, str, Moments]]:
     """Skipped, another state, other constants."""
     before, gradient = step.moments(path), step.gradients[path]
     if not gradient.any():
@@ -176,13 +218,8 @@ def _of_trained(step: Step, path: str, adam: Adam) -> Iterator[tuple[str, str, M
         yield 'parameter left out of the optimiser', 'not moved by its gradient', before
     for description, state in _states(before):
         yield 'optimiser state', description, adam.step(state, gradient)
-    with np.errstate(all='ignore'):  # what does not explain the step may be any number
-        constants = adam.solved(before, gradient, _moments(step.port, path))
-    for name, value in constants.items():
-        for number in (float(f'{value:.3g}'), value):  # a constant that somebody wrote is short
-            with np.errstate(all='ignore'):
-                outcome = adam.having(name, number).step(before, gradient)
-            yield 'optimiser constant', f'{name} {number:.6g} instead of {getattr(adam, name):.6g}', outcome
+    for (name, number), outcome in _with_constants(step, path, adam, constants):
+        yield 'optimiser constant', f'{name} {number:.6g} instead of {getattr(adam, name):.6g}', outcome
     uncorrected = Adam(adam.lr, bias_correction=False).step(before, gradient)
     yield 'optimiser without bias correction', 'moments as they are', uncorrected
     descent = before.param - adam.lr * gradient
@@ -210,6 +247,10 @@ def _online(step: Step, path: str) -> Iterator[Follows]:
                 yield Follows(name, tau)
 
 
+def _moves(step: Step, path: str) -> bool:
+    return bool((step.reference.params[path] != step.before.params[path]).any())
+
+
 def _finding(cause: str, description: str, places: list[tuple[str, str, float]]) -> UpdateFinding:
     steps = tuple(dict.fromkeys(step for step, _, _ in places))
     paths = tuple(dict.fromkeys(path for _, path, _ in places))
@@ -226,7 +267,10 @@ def _margin(found: np.ndarray, expected: np.ndarray, tolerance: Tolerance) -> fl
     if found.shape != expected.shape:
         return np.inf
     error = np.abs(found - expected)
-    margins = np.where(error > 0, error / np.maximum(tolerance.allowed, np.finfo(float).tiny), 0.0)
+    # what the reference has as exactly zero is allowed nothing, but the expected outcome has its own rounding
+    allowed = tolerance.allowed + FLOOR * np.finfo(np.float64).eps * largest(expected)
+    with np.errstate(over='ignore', divide='ignore', invalid='ignore'):
+        margins = np.where(error == 0, 0.0, error / allowed)
     return float(np.nan_to_num(margins, nan=np.inf).max(initial=0.0))
 
 

@@ -1,4 +1,4 @@
-"""After a step whose gradients agree: the mistake that reproduces the port's numbers is named, and no other."""
+"""After a step whose gradients agree: the mistake that reproduces the port's numbers is named."""
 
 import dataclasses
 import json
@@ -201,5 +201,5 @@ def test_a_recomputed_step_is_that_of_torch(settings: dict[str, Any]) -> None:
 def test_a_rate_is_solved_only_where_it_explains_the_step() -> None:
     online, before = np.array([1.0, 2.0, 5.0]), np.array([0.0, 1.0, -1.0])
     assert np.isclose(rate(online, before, 0.25 * online + 0.75 * before), 0.25)
-    assert np.isnan(rate(online, before, before + [0.1, 0.1, 0.9]))
+    assert np.isnan(rate(online, before, before + np.array([0.1, 0.1, 0.9])))
     assert np.isnan(rate(online, before, before))
