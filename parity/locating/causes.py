@@ -6,6 +6,7 @@ on, because one mistake can hide another.
 """
 
 import ast
+import dataclasses
 import functools
 import itertools
 import warnings
@@ -19,7 +20,7 @@ from parity.comparison import compare
 from parity.locating.counterfactuals import Counterfactual, Source, applied, operation, setting
 from parity.locating.layers import Layers, judged
 from parity.locating.operations import OPERATIONS
-from parity.locating.rewrites import REWRITES, rewritten, scope_of
+from parity.locating.rewrites import REWRITES, as_reference, rewritten, scope_of
 from parity.locating.structures import arrays_of
 from parity.runs import Runs
 from parity.sides import LossCall
@@ -152,31 +153,41 @@ def operation_piece(
 
 
 def loss_piece(
-    runs: Runs, call: LossCall, source: Source, line: int | None, leaves: Sequence[str] = ()
+    runs: Runs,
+    call: LossCall,
+    source: Source,
+    line: int | None,
+    leaves: Sequence[str] = (),
+    reference: Source | None = None,
 ) -> Piece:
     """A line of the port, judged by what its loss makes of it.
 
     line:   in the function's file; None for all of the function.
     leaves: `loss`, `info/<name>` and `grads/<path>`, by default all; where only values are named no gradient
             is computed.
+    reference: the function that it ports, for what is missing in the port.
     """
-    expected = _loss_leaves(runs.reference64, call)
+    values, grads = (subtree(runs.reference64.stage(stage), call.name) for stage in ('loss', 'grads'))
+    expected = {**values, **with_prefix('grads', grads)}
     tolerances = {
         **_tolerances(runs, 'loss', call),
         **with_prefix('grads', _tolerances(runs, 'grads', call)),
     }
+    gradients = not leaves or any(name.startswith('grads/') for name in leaves)
     chosen = {name: expected[name] for name in leaves or tolerances if name in expected}
 
     def margin() -> float:
-        found = _loss_leaves(runs.port64, call)
+        found = _loss_leaves(runs.port64, call, gradients)
         found = {name: leaf for name, leaf in found.items() if name in chosen}
         return compare(chosen, found, chosen, tolerances, places=True)[0].margin
 
-    return Piece(margin, lambda: source_changes(source, line))
+    return Piece(margin, lambda: source_changes(source, line, reference))
 
 
-def _loss_leaves(runner: Any, call: LossCall) -> Arrays:
+def _loss_leaves(runner: Any, call: LossCall, gradients: bool) -> Arrays:
     runner.side.restore(runner._start)
+    if not gradients:  # without parameters to differentiate the values are the same
+        call = dataclasses.replace(call, frozen=True)
     values, grads = runner.side.losses((call,), runner.batch, runner.inputs.key)
     return {**subtree(values, call.name), **with_prefix('grads', subtree(grads, call.name))}
 
@@ -214,15 +225,24 @@ def _operations() -> Iterator[Counterfactual]:
         yield Counterfactual(row.name, row.description, apply)
 
 
-def source_changes(source: Source, line: int | None = None) -> Iterator[Counterfactual]:
-    """Every known rewrite of every expression of a line, or of the whole function."""
+def source_changes(
+    source: Source, line: int | None = None, reference: Source | None = None
+) -> Iterator[Counterfactual]:
+    """Every known rewrite of every expression of a line, or of the whole function.
+
+    reference: the function that it ports; its lines come last, in the place of the port's.
+    """
     nodes = source.expressions(line)
-    scope = scope_of(source.tree, source.tree.end_lineno or 0 if line is None else line)
+    last = source.tree.end_lineno or 0 if line is None else line
+    scope = scope_of(source.tree, last, reference.tree if reference else None)
     for row in REWRITES:
         for node in nodes:
             for text in dict.fromkeys(row.change(node, scope)):
                 yield _rewrite(source, row.name, node, text)
     yield from _orders(source, line)
+    for node, text in as_reference(source.tree, reference.tree) if reference else ():
+        if node in nodes:
+            yield _rewrite(source, "unlike the reference's line", node, text)
 
 
 def _orders(source: Source, line: int | None) -> Iterator[Counterfactual]:

@@ -35,21 +35,44 @@ class Rewrite:
     change: Change
 
 
-def scope_of(function: ast.FunctionDef, line: int) -> Scope:
-    """What a line of the function can see, and what others of its lines use."""
+def scope_of(function: ast.FunctionDef, line: int, reference: ast.FunctionDef | None = None) -> Scope:
+    """What a line of the function can see, and what other lines of it use; or the reference's function uses."""
     nodes = list(ast.walk(function))
     stored = [
         n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store) and n.lineno < line
     ]
     names = [argument.arg for argument in function.args.args if argument.arg != 'self'] + stored
-    keys = [
-        n.slice.value for n in nodes if isinstance(n, ast.Subscript) and isinstance(n.slice, ast.Constant)
-    ]
-    products = [n for n in nodes if isinstance(n, ast.BinOp) and isinstance(n.op, ast.Mult)]
-    factors = [ast.unparse(side) for n in products for side in (n.left, n.right)]
-    factors += [ast.unparse(n) for n in nodes if isinstance(n, ast.Subscript) and isinstance(n.ctx, ast.Load)]
+    both = [*(ast.walk(reference) if reference else ()), *nodes]
+    keys = [n.slice.value for n in both if isinstance(n, ast.Subscript) and isinstance(n.slice, ast.Constant)]
+    products = [n for n in both if isinstance(n, ast.BinOp) and isinstance(n.op, ast.Mult | ast.Div)]
+    factors = [translated(side) for n in products for side in (n.left, n.right)]
+    factors += [translated(n) for n in both if isinstance(n, ast.Subscript) and isinstance(n.ctx, ast.Load)]
     strings = [key for key in keys if isinstance(key, str)]
     return Scope(*(tuple(dict.fromkeys(found)) for found in (names, strings, factors)))
+
+
+def translated(node: ast.expr) -> str:
+    """An expression of the reference as the port would spell it, where only the module's name differs."""
+    text = ast.unparse(node)
+    for theirs, ours in (('jnp.', 'torch.'), ('.min(', '.amin('), ('.max(', '.amax(')):
+        text = text.replace(theirs, ours)
+    return text
+
+
+def as_reference(function: ast.FunctionDef, reference: ast.FunctionDef) -> Iterator[tuple[ast.expr, str]]:
+    """(the port's expression, the reference's) for every variable that both functions set once."""
+    ours, theirs = _assigned(function), _assigned(reference)
+    for target in [target for target in ours if target in theirs]:
+        if ast.unparse(ours[target]) != translated(theirs[target]):
+            yield ours[target], translated(theirs[target])
+
+
+def _assigned(function: ast.FunctionDef) -> dict[str, ast.expr]:
+    found: dict[str, list[ast.expr]] = {}
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign) and len(node.targets) == 1:
+            found.setdefault(ast.unparse(node.targets[0]), []).append(node.value)
+    return {target: values[0] for target, values in found.items() if len(values) == 1}
 
 
 def rewritten(text: str) -> ast.expr:

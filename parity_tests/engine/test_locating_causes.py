@@ -1,0 +1,441 @@
+"""A cause is named only where undoing it makes the difference vanish; planted in the ports, one and several."""
+
+import ast
+import contextlib
+import dataclasses
+import inspect
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import flax.linen as linen
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+import reference_jax
+import torch_agents
+from parity import Case, JaxModel, ModelPair, TorchModel, registered
+from parity.locating.causes import (
+    UNKNOWN,
+    Cause,
+    Piece,
+    find_cause,
+    find_causes,
+    loss_piece,
+    module_piece,
+    operation_piece,
+)
+from parity.locating.counterfactuals import Source, applied, source_at
+from parity.locating.layers import Layers
+from parity.runs import Runs
+from parity.stages import LOSSES
+from parity_tests.agents.test_classic_mistakes import layer_norm_epsilon, port_with
+
+PRETRAINING, FINETUNING = LOSSES[:2]
+
+
+# --- operations with their recorded arguments
+
+RNG = np.random.default_rng(0)
+X, SQUARE, IMAGES, KERNEL = (RNG.normal(size=s) for s in ((5, 4), (4, 4), (2, 3, 8, 6), (5, 3, 3, 3)))
+
+
+def same_convolution() -> Any:
+    dimensions = ('NCHW', 'OIHW', 'NCHW')
+    return jax.lax.conv_general_dilated(IMAGES, KERNEL, (2, 2), 'SAME', dimension_numbers=dimensions)
+
+
+OPERATIONS: list[tuple[str, Callable[[], Any], Callable[..., Any], list[Any], dict[str, Any]]] = [
+    ('gelu variant', lambda: jax.nn.gelu(X), F.gelu, [X], {}),
+    ('gelu variant', lambda: jax.nn.gelu(X, approximate=False), F.gelu, [X], {'approximate': 'tanh'}),
+    (
+        'normalisation epsilon',
+        lambda: (X - X.mean(-1, keepdims=True)) / np.sqrt(X.var(-1, keepdims=True) + 1e-6),
+        F.layer_norm,
+        [X, (4,)],
+        {},
+    ),
+    ('softplus threshold', lambda: jax.nn.softplus(X + 22), F.softplus, [X + 22], {}),
+    ('biased variance', lambda: jnp.std(X), torch.std, [X], {}),
+    ('softmax axis', lambda: jax.nn.softmax(X, -1), F.softmax, [X], {'dim': 0}),
+    ('other reduction', lambda: X.min(0), torch.mean, [X, 0], {}),
+    ('other reduction', lambda: X.mean(0), torch.sum, [X, 0], {}),
+    ('transposed kernel', lambda: X @ SQUARE, F.linear, [X, SQUARE], {}),
+    ('SAME padding', same_convolution, F.conv2d, [IMAGES, KERNEL], {'stride': 2, 'padding': 1}),
+    ('other activation', lambda: jax.nn.gelu(X), F.relu, [X], {}),
+    ('function left out', lambda: X, torch.tanh, [X], {}),
+]
+
+
+def operation_cause(reference: Any, function: Callable[..., Any], args: list[Any], kwargs: Any) -> Cause:
+    tensors = [torch.tensor(arg) if isinstance(arg, np.ndarray) else arg for arg in args]
+    cause, _ = find_cause(operation_piece(np.asarray(reference), function, tensors, kwargs))
+    return cause
+
+
+@pytest.mark.parametrize('row', OPERATIONS, ids=[f'{row[0]}-{row[2].__name__}' for row in OPERATIONS])
+def test_the_cause_of_an_operation(row: Any) -> None:
+    name, reference, function, args, kwargs = row
+    with jax.enable_x64(True):
+        cause = operation_cause(reference(), function, args, kwargs)
+    assert cause.name == name
+    assert cause.before > 1e3
+    assert cause.after <= 1
+
+
+def test_twin_an_unknown_operation_has_no_cause_and_the_nearest() -> None:
+    cause = operation_cause(X.mean(0) + 0.01, torch.sum, [X, 0], {})
+    assert not cause.known
+    assert cause.description.startswith('nearest: other reduction, mean')
+    assert 1 < cause.after < cause.before
+
+
+def test_twin_nothing_brings_a_sine_nearer_to_a_cosine() -> None:
+    cause = operation_cause(np.cos(X), torch.sin, [X], {})
+    assert (cause.name, cause.description) == (UNKNOWN, 'no known difference brings it nearer')
+    assert cause.after == cause.before
+
+
+# --- lines of the ports
+
+
+@contextlib.contextmanager
+def planted(function: Any, *changes: tuple[str, str]) -> Iterator[Source]:
+    """The function of a port with some of its text changed, each once; its source, so that lines are found."""
+    original = Source.of(function)
+    text = inspect.getsource(original.function)
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    tree = ast.parse(inspect.cleandoc('\n' + text)).body[0]
+    assert isinstance(tree, ast.FunctionDef)
+    ast.increment_lineno(tree, original.tree.lineno - tree.lineno)
+    tree.decorator_list = []
+    changed = Source(original.function, tree)
+    with original.replaced(original.tree.body[0], original.tree.body[0]):  # restores the code at the end
+        body = changed.tree.body[0]
+        with changed.replaced(body, body):
+            yield changed
+
+
+def line_of(source: Source, text: str) -> int:
+    lines = ast.unparse(source.tree).splitlines()
+    assert sum(text in line for line in lines) == 1, text
+    statements = [node for node in ast.walk(source.tree) if isinstance(node, ast.stmt)]
+    return min(
+        (node for node in statements if text in ast.unparse(node)), key=lambda node: len(ast.unparse(node))
+    ).lineno
+
+
+@dataclasses.dataclass(frozen=True)
+class Bug:
+    """A change of one line of a port, the cause that it is, and the leaves that show it (none: all)."""
+
+    agent: str
+    function: str
+    old: str
+    new: str
+    cause: str
+    leaves: tuple[str, ...] = ()
+    call: Any = FINETUNING
+    config: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def classes(self) -> tuple[type, type]:
+        return reference_jax.agents[self.agent], torch_agents.agents[self.agent]
+
+
+VALUE, CRITIC, ACTOR = (('info/value/value_loss',), ('info/critic/critic_loss',), ('info/actor/actor_loss',))
+BUGS = [
+    Bug('iql', 'value_loss', 'torch.minimum(q1, q2)', 'torch.maximum(q1, q2)', 'other reduction', VALUE),
+    Bug('iql', 'value_loss', 'torch.minimum(q1, q2)', '(q1 + q2) / 2', 'other reduction', VALUE),
+    Bug('iql', 'value_loss', 'loss(q - v, q - v,', 'loss(v - q, q - v,', 'sign', VALUE),
+    Bug('iql', 'critic_loss', "batch['next_observations']", "batch['observations']", 'other key', CRITIC),
+    Bug('iql', 'critic_loss', " * batch['masks'] * next_v", ' * next_v', 'missing term', CRITIC),
+    Bug('iql', 'critic_loss', '(q2 - q) ** 2).mean()', '(q2 - q) ** 2).sum()', 'other reduction', CRITIC),
+    Bug('iql', 'awr_loss', '-(weight * log_prob)', '(weight * log_prob)', 'sign or complement', ACTOR),
+    Bug('iql', 'awr_loss', 'torch.minimum(q1, q2) - v', 'torch.minimum(q1, q2) + v', 'sign', ACTOR),
+    Bug('iql', 'critic_loss', "self.config['discount'] * ", '', 'missing term', CRITIC),
+    Bug('rebrac', 'critic_loss', '.amin(axis=0)', '.mean(axis=0)', 'other reduction', CRITIC),
+    Bug('rebrac', 'actor_loss', '.mean().detach()', '.mean()', 'detach too few'),
+    Bug('rebrac', 'actor_loss', 'actions = dist.mode()', 'actions = dist.mode().detach()', 'detach too many'),
+    Bug('rebrac', 'actor_loss', '(torch.abs(q).mean()', '(torch.abs(q).mean()', ''),
+    Bug(
+        'rebrac',
+        'critic_loss',
+        "next_actions']) ** 2).sum(axis=-1)",
+        "next_actions']) ** 2).sum()",
+        'other axis',
+        CRITIC,
+        config=(('alpha_critic', 0.1),),
+    ),
+    Bug('infom', 'critic_loss', " / (1 - self.config['discount'])", '', 'missing term', CRITIC),
+    Bug(
+        'infom',
+        'current_flow_matching_loss',
+        '(observations - noises).detach()',
+        '(noises - observations).detach()',
+        'sign',
+        ('info/flow_occupancy/current_flow_matching_loss',),
+        PRETRAINING,
+    ),
+    Bug(
+        'infom',
+        'flow_occupancy_loss',
+        'latents.detach(), times',
+        'latents, times',
+        'detach too few',
+        (),
+        PRETRAINING,
+    ),
+    Bug(
+        'infom',
+        'flow_goals',
+        "range(self.config['num_flow_steps'])",
+        "range(self.config['num_flow_steps'] - 1)",
+        'surplus term',
+        ('info/flow_occupancy/future_flow_matching_loss',),
+        PRETRAINING,
+    ),
+    Bug(
+        'infom',
+        'future_flow_matching_loss',
+        "field='target_critic_vf'",
+        "field='critic_vf'",
+        'other key',
+        ('info/flow_occupancy/future_flow_matching_loss',),
+        PRETRAINING,
+    ),
+    Bug(
+        'infom',
+        'flow_occupancy_loss',
+        'kl_loss = -0.5',
+        'kl_loss = 0.5',
+        'other number',
+        ('info/flow_occupancy/kl_loss',),
+        PRETRAINING,
+    ),
+    Bug(
+        'fb_repr',
+        'q_and_bc_loss',
+        'q_loss / q_abs_mean',
+        'q_loss / (q_abs_mean + 1e-8)',
+        'added epsilon',
+        (),
+        PRETRAINING,
+        (('normalize_q_loss', True),),
+    ),
+    Bug(
+        'fb_repr',
+        'fb_actor_loss',
+        'torch.minimum(q1, q2)',
+        'torch.maximum(q1, q2)',
+        'other reduction',
+        ('info/fb_actor/actor_loss',),
+        PRETRAINING,
+    ),
+]
+BUGS = [bug for bug in BUGS if bug.cause]
+
+
+def cause_of(bug: Bug, *, reference: bool = True) -> Cause:
+    theirs, ours = (getattr(cls, bug.function) for cls in bug.classes)
+    runs = Runs(registered()[bug.agent], Case(seed=3, config=dict(bug.config)))
+    with planted(ours, (bug.old, bug.new)) as source:
+        changed = [
+            node.lineno
+            for node, old in zip(_simple(source.tree), _simple(Source.of(ours).tree), strict=True)
+            if ast.unparse(node) != ast.unparse(old)
+        ]
+        piece = loss_piece(
+            runs, bug.call, source, changed[0], bug.leaves, Source.of(theirs) if reference else None
+        )
+        return find_cause(piece)[0]
+
+
+def _simple(tree: ast.FunctionDef) -> list[ast.stmt]:
+    """The statements without their blocks."""
+    return [
+        ast.parse('pass').body[0] if isinstance(node, ast.FunctionDef) else _head(node)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.stmt) and node is not tree
+    ]
+
+
+def _head(node: ast.stmt) -> ast.stmt:
+    return ast.copy_location(ast.Expr(node.iter), node) if isinstance(node, ast.For) else node
+
+
+@pytest.mark.parametrize('bug', BUGS, ids=[f'{bug.agent}-{bug.function}-{bug.new}' for bug in BUGS])
+def test_the_cause_of_a_line(bug: Bug) -> None:
+    cause = cause_of(bug)
+    assert (cause.name, cause.before > 1, cause.after <= 1) == (bug.cause, True, True), cause
+
+
+def test_twin_a_line_that_no_rewrite_repairs_is_unknown_and_the_references_line_tells_it() -> None:
+    bug = Bug('iql', 'value_loss', 'q = torch.minimum(q1, q2)', 'q = (q1 * 3).sin() - q2 / 7', '', VALUE)
+    assert cause_of(bug, reference=False).name == UNKNOWN
+    cause = cause_of(bug)
+    assert cause.name == "unlike the reference's line"
+    assert '`torch.minimum(q1, q2)` instead of' in cause.description
+
+
+def test_twin_a_correct_line_is_no_piece() -> None:
+    runs = Runs(registered()['iql'], Case(seed=3))
+    source = Source.of(torch_agents.IQLAgent.value_loss)
+    piece = loss_piece(runs, FINETUNING, source, line_of(source, 'q = torch.minimum(q1, q2)'))
+    assert piece.margin() <= 1
+    assert find_causes([piece]) == []
+
+
+def test_one_bug_hides_another_until_it_is_undone() -> None:
+    runs = Runs(registered()['iql'], Case(seed=3))
+    changes = (" * batch['masks'] * next_v", ' * next_v'), ('(q2 - q) ** 2).mean()', '(q2 - q) ** 2).sum()')
+    reference = Source.of(reference_jax.IQLAgent.critic_loss)
+    with planted(torch_agents.IQLAgent.critic_loss, *changes) as source:
+        lines = line_of(source, "q = batch['rewards']"), line_of(source, 'critic_loss = (')
+        first = loss_piece(runs, FINETUNING, source, lines[0], ('info/critic/q_mean',), reference)
+        second = loss_piece(runs, FINETUNING, source, lines[1], CRITIC, reference)
+        alone, _ = find_cause(second)
+        causes = find_causes([first, second])
+    assert not alone.known
+    assert [cause.name for cause in causes] == ['missing term', UNKNOWN]
+
+
+# --- modules
+
+
+def layers_of(mistake: Callable[[Any], None]) -> Layers:
+    return Layers(Runs(port_with(registered()['iql'], mistake), Case(seed=3)), FINETUNING)
+
+
+def test_the_epsilon_of_a_layer() -> None:
+    layers = layers_of(layer_norm_epsilon)
+    cause, found = find_cause(module_piece(layers, 'modules_value/value_net/LayerNorm_0'))
+    assert (cause.name, cause.tried) == ('normalisation epsilon', 1)
+    assert cause.description == 'LayerNorm.eps = 1e-06 instead of 1e-05'
+    assert found is not None
+
+
+def test_a_gelu_is_exact() -> None:
+    def exact(agent: Any) -> None:
+        net = agent.network.modules_actor.actor_net
+        net.forward = lambda x: F.gelu(net.Dense_1(F.gelu(net.Dense_0(x))))
+
+    cause, _ = find_cause(module_piece(layers_of(exact), 'modules_actor/actor_net'))
+    assert cause.name == 'gelu variant'
+
+
+def test_activation_on_the_last_layer() -> None:
+    def activated(agent: Any) -> None:
+        agent.network.modules_value.value_net.activate_final = True
+        agent.network.modules_value.value_net.LayerNorm_2 = torch.nn.Identity()
+
+    cause, _ = find_cause(module_piece(layers_of(activated), 'modules_value/value_net'))
+    assert cause.description == 'MLP.activate_final = False instead of True'
+
+
+def test_twin_a_module_that_is_wrong_otherwise_is_unknown() -> None:
+    def shifted(agent: Any) -> None:
+        norm = agent.network.modules_value.value_net.LayerNorm_0
+        norm.register_forward_hook(lambda module, args, output: output + 0.125)
+
+    cause, found = find_cause(module_piece(layers_of(shifted), 'modules_value/value_net/LayerNorm_0'))
+    assert not cause.known
+    assert found is None
+
+
+class Net(linen.Module):
+    @linen.compact
+    def __call__(self, x: Any) -> Any:
+        h = linen.Dense(4, name='up')(jnp.clip(x, -1, 1))
+        h = linen.gelu(h)
+        return linen.LayerNorm(name='norm')(h)
+
+
+class Port(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.norm = torch.nn.Linear(4, 4), torch.nn.LayerNorm(4, eps=1e-6)
+
+
+class NormFirst(Port):
+    def forward(self, x: Any) -> Any:
+        x = torch.minimum(torch.maximum(x, -torch.ones_like(x)), torch.ones_like(x))
+        x = self.up(x)
+        x = self.norm(x)
+        x = F.gelu(x, approximate='tanh')
+        return x
+
+
+class Clamping(Port):
+    def forward(self, x: Any) -> Any:
+        return self.norm(F.gelu(self.up(torch.clamp(self.scaled(x), -1, 1)), approximate='tanh'))
+
+    def scaled(self, x: Any) -> Any:
+        return x
+
+
+def own_layers(port: type[Port]) -> Layers:
+    net = Net()
+    pair = ModelPair(
+        name='own',
+        reference=JaxModel(
+            init=lambda key: net.init(key, jnp.zeros((1, 4)))['params'],
+            loss=lambda params, batch: (net.apply({'params': params}, batch['x']) ** 3).mean(),
+        ),
+        port=TorchModel(port, loss=lambda module, batch: (module(batch['x']) ** 3).mean()),
+        batch={'x': 'B 4'},
+    )
+    return Layers(Runs(pair, Case(seed=3)), ModelPair.losses[0])
+
+
+def test_norm_before_activation() -> None:
+    cause, _ = find_cause(module_piece(own_layers(NormFirst), ''))
+    assert cause.name == 'order of statements'
+
+
+# --- the machinery
+
+
+def test_changes_are_undone_in_the_end_and_kept_in_order() -> None:
+    function = torch_agents.IQLAgent.value_loss
+    code = function.__code__
+    with planted(function, ('torch.minimum(q1, q2)', 'torch.maximum(q1, q2)')):
+        assert function.__code__ is not code
+    assert function.__code__ is code
+
+
+def test_a_function_is_found_by_a_line_of_its_file() -> None:
+    source = Source.of(torch_agents.IQLAgent.value_loss)
+    path = source.function.__code__.co_filename
+    assert source_at(path, source.tree.lineno + 3).function is source.function
+    with pytest.raises(LookupError, match='no imported function at'):
+        source_at(path, 1)
+
+
+def test_methods_that_use_super_can_be_changed() -> None:
+    source = Source.of(torch_agents.InFOMAgent.reward_loss)
+    first = source.tree.body[-1]
+    with source.replaced(first, first):
+        runs = Runs(registered()['infom'], Case(seed=3))
+        values, _ = runs.port64.side.losses((FINETUNING,), runs.port64.batch, runs.inputs.key)
+    assert np.isfinite(values['finetuning_full/loss'])
+
+
+def test_a_candidate_that_makes_no_sense_is_passed_over() -> None:
+    def margin() -> float:
+        raise ValueError('no')
+
+    cause, _ = find_cause(Piece(margin, lambda: iter(())))
+    assert cause == Cause(UNKNOWN, 'no known difference brings it nearer', np.inf, np.inf, 0)
+    assert json.loads(json.dumps(dataclasses.asdict(cause)))['name'] == UNKNOWN
+
+
+def test_nothing_is_applied_where_nothing_was_found() -> None:
+    with applied([]):
+        assert True
