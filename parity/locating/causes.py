@@ -20,7 +20,8 @@ from parity.comparison import compare
 from parity.locating.counterfactuals import Counterfactual, Source, applied, operation, setting
 from parity.locating.layers import Layers, judged
 from parity.locating.operations import OPERATIONS
-from parity.locating.rewrites import REWRITES, as_reference, rewritten, scope_of
+from parity.locating.rewrites import REWRITES
+from parity.locating.scopes import as_reference, rewritten, scope_of
 from parity.locating.structures import arrays_of
 from parity.runs import Runs
 from parity.sides import LossCall

@@ -3,13 +3,14 @@
 import ast
 import contextlib
 import copy
+import functools
 import inspect
 import sys
 import textwrap
 import types
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
@@ -58,23 +59,21 @@ def operation(names: Iterable[str], result: Result) -> AbstractContextManager[An
     return Replacing()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Source:
-    """A function of the port with its syntax tree, in the lines of its file."""
+    """A function of the port with its syntax tree, in the lines of its file.
+
+    edits: what is in the place of which node now, by its id: changes of one source add up.
+    """
 
     function: types.FunctionType
     tree: ast.FunctionDef
+    edits: dict[int, ast.AST] = field(default_factory=dict)
 
     @classmethod
     def of(cls, function: Any) -> 'Source':
-        """The source of a function or method, without its decorators. Raises OSError if there is none."""
-        plain = inspect.unwrap(getattr(function, '__func__', function))
-        lines, start = inspect.getsourcelines(plain)
-        tree = ast.parse(textwrap.dedent(''.join(lines))).body[0]
-        assert isinstance(tree, ast.FunctionDef)
-        ast.increment_lineno(tree, start - 1)
-        tree.decorator_list = []
-        return cls(plain, tree)
+        """The one source of a function or method, without its decorators. Raises OSError if there is none."""
+        return _source(inspect.unwrap(getattr(function, '__func__', function)))
 
     def expressions(self, line: int | None = None) -> list[ast.expr]:
         """Those of the statement at a line, or of the whole function, outer ones first.
@@ -94,13 +93,35 @@ class Source:
 
     def swapped(self, first: ast.stmt, second: ast.stmt) -> AbstractContextManager[None]:
         """The function with two statements in each other's place, for the length of a context."""
-        tree = copy.deepcopy(self.tree, {id(first): second, id(second): first})
-        return _with_code(self.function, _compiled(self.function, tree))
+        return self._edited({id(first): second, id(second): first})
 
     def replaced(self, node: ast.AST, new: ast.AST) -> AbstractContextManager[None]:
         """The function with `new` in the place of a node, for the length of a context."""
-        tree = copy.deepcopy(self.tree, {id(node): ast.copy_location(new, node)})
-        return _with_code(self.function, _compiled(self.function, ast.fix_missing_locations(tree)))
+        return self._edited({id(node): ast.copy_location(new, node)})
+
+    @contextlib.contextmanager
+    def _edited(self, edits: dict[int, ast.AST]) -> Iterator[None]:
+        """Every reference to the function runs the other code: methods, imports and partial objects alike."""
+        original, before = self.function.__code__, dict(self.edits)
+        self.edits.update(edits)
+        try:
+            tree = ast.fix_missing_locations(copy.deepcopy(self.tree, dict(self.edits)))
+            self.function.__code__ = _compiled(self.function, tree)
+            yield
+        finally:
+            self.function.__code__ = original
+            self.edits.clear()
+            self.edits.update(before)
+
+
+@functools.cache  # changes of a function add up only if all are made through one source
+def _source(function: types.FunctionType) -> Source:
+    lines, start = inspect.getsourcelines(function)
+    tree = ast.parse(textwrap.dedent(''.join(lines))).body[0]
+    assert isinstance(tree, ast.FunctionDef)
+    ast.increment_lineno(tree, start - 1)
+    tree.decorator_list = []
+    return Source(function, tree)
 
 
 def source_at(path: str, line: int) -> Source:
@@ -162,14 +183,3 @@ def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
         if isinstance(constant, types.CodeType):
             yield constant
             yield from _codes(constant)
-
-
-@contextlib.contextmanager
-def _with_code(function: types.FunctionType, code: types.CodeType) -> Iterator[None]:
-    """Every reference to the function runs the other code: methods, imports and partial objects alike."""
-    original = function.__code__
-    function.__code__ = code
-    try:
-        yield
-    finally:
-        function.__code__ = original

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from parity import trees
 from parity.backends import JaxSide, TorchSide
 from parity.runs import Runs
 from parity.sides import LossCall, State
@@ -110,18 +109,27 @@ def _port_model_loss(side: Any, batch: Arrays) -> PortLoss:
 
 
 def modules_of(bridge: Any, module: Any) -> dict[str, Any]:
-    """{path of the reference: module of the port}, by where the parameters beneath each of them went."""
+    """{path of the reference: module of the port}, by where the parameters beneath each of them went.
+
+    Where several modules hold the same parameters, one in the other, the innermost are paired, and then
+    outwards.
+    """
     homes = _homes(bridge)
-    leaves = {path for paths in homes.values() for path in paths}
-    found: dict[str, Any] = {}
+    ours: dict[frozenset[str], list[Any]] = {}
     for name, child in module.named_modules():
         prefix = f'{name}.' if name else ''
-        below = {path for port, paths in homes.items() if port.startswith(prefix) for path in paths}
-        path = _common_parent(below)
-        everything = {leaf for leaf in leaves if leaf.startswith(f'{path}/') or not path}
-        if below and below == everything:
-            found[path] = child  # of two modules with the same parameters the inner one
-    return found
+        below = [paths for port, paths in homes.items() if port.startswith(prefix)]
+        ours.setdefault(frozenset[str]().union(*below), []).append(child)
+    theirs: dict[frozenset[str], list[str]] = {}
+    leaves = sorted(set().union(*homes.values()))
+    for path in sorted({parent for leaf in leaves for parent in _parents(leaf)}):
+        held = frozenset(leaf for leaf in leaves if not path or leaf.startswith(f'{path}/'))
+        theirs.setdefault(held, []).append(path)
+    return {
+        path: child
+        for held, modules in ours.items()
+        for path, child in zip(theirs.get(held, [])[::-1], modules[::-1], strict=False)
+    }
 
 
 def _without_collection(path: str) -> str:
@@ -142,17 +150,7 @@ def _homes(bridge: Any) -> dict[str, set[str]]:
     }
 
 
-def _common_parent(paths: set[str]) -> str:
-    parts = [path.split('/')[:-1] for path in paths]
-    shared = []
-    for names in zip(*parts, strict=False):
-        if len(set(names)) > 1:
-            break
-        shared.append(names[0])
-    return '/'.join(shared)
-
-
-def terms_of(result: tuple[Any, Any]) -> dict[str, Any]:
-    """`loss` and `info/<name>` of a computed loss."""
-    loss, info = result
-    return {'loss': loss, **trees.with_prefix('info', dict(trees.flatten(info)))}
+def _parents(path: str) -> list[str]:
+    """All modules that a parameter is in, the root's '' first."""
+    parts = path.split('/')[:-1]
+    return ['/'.join(parts[:count]) for count in range(len(parts) + 1)]

@@ -1,11 +1,13 @@
 """Known differences between what both frameworks call by one name, as replacements of torch's operations."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from parity.locating.counterfactuals import Result
 
+CONVOLUTION = ('input', 'weight', 'bias', 'stride', 'padding', 'dilation', 'groups')
 ACTIVATIONS = ('gelu', 'relu', 'silu', 'tanh', 'elu', 'sigmoid', 'leaky_relu', 'softplus')
 
 
@@ -89,17 +91,15 @@ def _transposed(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
 
 def _same_padding(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """The convolution with as much padding as `SAME` has, an odd pixel behind."""
-    import math
-
     import torch.nn.functional as F
 
-    x, weight, bias, stride, _, *rest = (*args, *(None, 1, 0)[len(args) - 2 :])[: max(len(args), 5)]
+    given = {**dict(zip(CONVOLUTION, args, strict=False)), **kwargs}
+    x, weight, stride = given['input'], given['weight'], given.get('stride', 1)
     strides = (stride, stride) if isinstance(stride, int) else tuple(stride)
     sizes = zip(x.shape[-2:], strides, weight.shape[-2:], strict=True)
     totals = [max((math.ceil(n / step) - 1) * step + window - n, 0) for n, step, window in sizes]
     (top, left), (bottom, right) = ([t // 2 for t in totals], [t - t // 2 for t in totals])
-    kwargs = {name: value for name, value in kwargs.items() if name != 'padding'}
-    return function(F.pad(x, (left, right, top, bottom)), weight, bias, stride, 0, *rest, **kwargs)
+    return function(**{**given, 'input': F.pad(x, (left, right, top, bottom)), 'padding': 0})
 
 
 # The likeliest first: of several that make a difference vanish the first is named.

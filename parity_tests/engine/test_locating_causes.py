@@ -1,4 +1,4 @@
-"""A cause is named only where undoing it makes the difference vanish; planted in the ports, one and several."""
+"""A cause is named only where undoing it makes the difference vanish: bugs are planted in the ports."""
 
 import ast
 import contextlib
@@ -29,7 +29,7 @@ from parity.locating.causes import (
     module_piece,
     operation_piece,
 )
-from parity.locating.counterfactuals import Source, applied, source_at
+from parity.locating.counterfactuals import Source, source_at
 from parity.locating.layers import Layers
 from parity.runs import Runs
 from parity.stages import LOSSES
@@ -105,7 +105,7 @@ def test_twin_nothing_brings_a_sine_nearer_to_a_cosine() -> None:
 
 @contextlib.contextmanager
 def planted(function: Any, *changes: tuple[str, str]) -> Iterator[Source]:
-    """The function of a port with some of its text changed, each once; its source, so that lines are found."""
+    """The function of a port with some of its text changed, each once; its source as changed."""
     original = Source.of(function)
     text = inspect.getsource(original.function)
     for old, new in changes:
@@ -215,7 +215,7 @@ BUGS = [
         'flow_occupancy_loss',
         'kl_loss = -0.5',
         'kl_loss = 0.5',
-        'other number',
+        'sign',
         ('info/flow_occupancy/kl_loss',),
         PRETRAINING,
     ),
@@ -252,7 +252,7 @@ def cause_of(bug: Bug, *, reference: bool = True) -> Cause:
             if ast.unparse(node) != ast.unparse(old)
         ]
         piece = loss_piece(
-            runs, bug.call, source, changed[0], bug.leaves, Source.of(theirs) if reference else None
+            runs, bug.call, source, changed[-1], bug.leaves, Source.of(theirs) if reference else None
         )
         return find_cause(piece)[0]
 
@@ -303,7 +303,7 @@ def test_one_bug_hides_another_until_it_is_undone() -> None:
         alone, _ = find_cause(second)
         causes = find_causes([first, second])
     assert not alone.known
-    assert [cause.name for cause in causes] == ['missing term', UNKNOWN]
+    assert [cause.name for cause in causes] == ['missing term', 'other reduction']
 
 
 # --- modules
@@ -372,16 +372,22 @@ class NormFirst(Port):
         return x
 
 
-class Clamping(Port):
+class Clipped(linen.Module):
+    @linen.compact
+    def __call__(self, x: Any) -> Any:
+        return jnp.clip(linen.Dense(4, name='up')(x), -0.5, 0.5)
+
+
+class Clamping(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.up = torch.nn.Linear(4, 4)
+
     def forward(self, x: Any) -> Any:
-        return self.norm(F.gelu(self.up(torch.clamp(self.scaled(x), -1, 1)), approximate='tanh'))
-
-    def scaled(self, x: Any) -> Any:
-        return x
+        return torch.clamp(self.up(x), -0.5, 0.5)
 
 
-def own_layers(port: type[Port]) -> Layers:
-    net = Net()
+def own_layers(net: linen.Module, port: type[torch.nn.Module], **fields: Any) -> Layers:
     pair = ModelPair(
         name='own',
         reference=JaxModel(
@@ -391,12 +397,27 @@ def own_layers(port: type[Port]) -> Layers:
         port=TorchModel(port, loss=lambda module, batch: (module(batch['x']) ** 3).mean()),
         batch={'x': 'B 4'},
     )
-    return Layers(Runs(pair, Case(seed=3)), ModelPair.losses[0])
+    return Layers(Runs(pair, Case(seed=3, **fields)), ModelPair.losses[0])
 
 
 def test_norm_before_activation() -> None:
-    cause, _ = find_cause(module_piece(own_layers(NormFirst), ''))
+    cause, _ = find_cause(module_piece(own_layers(Net(), NormFirst), ''))
     assert cause.name == 'order of statements'
+
+
+def test_clamp_for_clip_at_a_bound() -> None:
+    layers = own_layers(Clipped(), Clamping, values='zero')  # kernels zero, biases 0.5: exactly the bound
+    assert {row.path: (row.forward, row.backward) for row in layers.rows()} == {
+        '': ('match', 'culprit'),
+        'up': ('match', 'carrier'),
+    }
+    cause, _ = find_cause(module_piece(layers, ''))
+    assert cause.name == 'clamp for clip'
+
+
+def test_twin_clamp_for_clip_is_no_difference_inside_the_bounds() -> None:
+    layers = own_layers(Clipped(), Clamping)
+    assert not any(row.is_culprit for row in layers.rows())
 
 
 # --- the machinery
@@ -434,8 +455,3 @@ def test_a_candidate_that_makes_no_sense_is_passed_over() -> None:
     cause, _ = find_cause(Piece(margin, lambda: iter(())))
     assert cause == Cause(UNKNOWN, 'no known difference brings it nearer', np.inf, np.inf, 0)
     assert json.loads(json.dumps(dataclasses.asdict(cause)))['name'] == UNKNOWN
-
-
-def test_nothing_is_applied_where_nothing_was_found() -> None:
-    with applied([]):
-        assert True
