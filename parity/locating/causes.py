@@ -21,8 +21,9 @@ from parity.locating.counterfactuals import Counterfactual, Source, applied, ope
 from parity.locating.layers import Layers, judged
 from parity.locating.operations import OPERATIONS
 from parity.locating.rewrites import REWRITES
-from parity.locating.scopes import as_reference, rewritten, scope_of
+from parity.locating.scopes import as_reference, scope_of
 from parity.locating.structures import arrays_of
+from parity.locating.syntax import rewritten
 from parity.runs import Runs
 from parity.sides import LossCall
 from parity.tolerances import tolerance

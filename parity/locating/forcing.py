@@ -16,6 +16,7 @@ from parity.locating.interception import ModuleCall
 from parity.locating.losses import PortLoss
 from parity.locating.port_calls import PortCall, to_numpy
 from parity.locating.structures import arrays_of, bound, fit, is_array, mapped, spread
+from parity.tolerances import largest
 from parity.trees import Arrays, subtree, with_prefix
 
 Scale = Callable[[np.ndarray], np.ndarray]
@@ -45,7 +46,7 @@ class Forced:
         """What the port's module makes of it: `gives <inner>/...`, `outputs/...`, `sends <inner>/...`,
         `grads/...`.
 
-        scale: applied to all inputs and parameters before.
+        scale: applied to all inputs, parameters and arriving cotangents before.
         """
         import torch
 
@@ -55,7 +56,7 @@ class Forced:
             params = {name: self._leaf(scale(to_numpy(p))) for name, p in self.module.named_parameters()}
             outputs = arrays_of(torch.func.functional_call(self.module, params, args, kwargs))
             record |= with_prefix('outputs', {name: to_numpy(tensor) for name, tensor in outputs.items()})
-            record |= with_prefix('grads', self._pulled_back(outputs, leaves, params))
+            record |= with_prefix('grads', self._pulled_back(outputs, leaves, params, scale))
         return {name: _wide(array) for name, array in record.items() if name not in self.call.unused}
 
     def expected(self, found: Arrays) -> Arrays:
@@ -72,6 +73,14 @@ class Forced:
             name: fit(leaf, found[name].shape) if name in found else leaf for name, leaf in leaves.items()
         }
         return {name: _wide(leaf) for name, leaf in fitted.items()}
+
+    def largest_term(self) -> float:
+        """The size of the products that make its cotangents, which may cancel: of a cotangent and a value."""
+        arriving = [subtree(self.call.cotangents, 'outputs')]
+        arriving += [subtree(child.cotangents, 'inputs') for child in self.inner]
+        values = [largest(x) for call in (self.call, *self.inner) for x in call.values.values()]
+        sizes = [largest(x) for cotangents in arriving for x in cotangents.values()]
+        return max(sizes, default=0.0) * max([1.0, *values])
 
     def _labels(self) -> list[tuple[str, ModuleCall]]:
         """The inner calls by their paths from here and their numbers: `Dense_0`, `phi#1`."""
@@ -129,11 +138,13 @@ class Forced:
                 stack.callback(module.register_forward_hook(after, with_kwargs=True).remove)
             yield
 
-    def _pulled_back(self, outputs: dict[str, Any], leaves: dict[str, Any], params: dict[str, Any]) -> Arrays:
+    def _pulled_back(
+        self, outputs: dict[str, Any], leaves: dict[str, Any], params: dict[str, Any], scale: Scale
+    ) -> Arrays:
         """The gradients at what the reference has gradients for, by its cotangents at the outputs."""
         cotangents = subtree(self.call.cotangents, 'outputs')
         heads = {name: x for name, x in outputs.items() if x.requires_grad and name in cotangents}
-        weights = [_like(fit(cotangents[name], tuple(x.shape)), x) for name, x in heads.items()]
+        weights = [_like(scale(fit(cotangents[name], tuple(x.shape))), x) for name, x in heads.items()]
         sources = {**with_prefix('inputs', leaves), **params}
         grads = _gradients(list(heads.values()), weights, sources)
         prefix = next(name for name, module in _named(self.loss) if module is self.module)

@@ -22,8 +22,8 @@ from parity.trees import Arrays, subtree
 Status = Literal['match', 'carrier', 'culprit', 'missing']
 # By how much, in roundings, and how often inputs and parameters are scaled to measure the noise of a module.
 SCALE, SAMPLES = 2.0**-50, 3
-# A difference so many times the floor of the tolerances is not the noise of a module.
-NO_NOISE = 1e6
+# A difference by such a share of a leaf is no rounding: a scaled value that moves it so far crossed a corner.
+CERTAIN = 1e-6
 
 
 @dataclass(frozen=True)
@@ -145,13 +145,15 @@ class Layers:
         found = {name: values[name] for name in expected}
         if not expected:
             return False
-        leaves = _compared(
-            expected,
-            found,
-            lambda: [getattr(calls[key], what) for calls in self.nearby if key in calls],
-            self.runs.inputs.reduction,
-        )
+        near = [getattr(calls[key], what) for calls in self.nearby if key in calls]
+        whole = 0.0 if what == 'outputs' else self.largest_cotangent
+        leaves = _compared(expected, found, lambda: near, self.runs.inputs.reduction, whole)
         return any(not leaf.matches for leaf in leaves)
+
+    @functools.cached_property
+    def largest_cotangent(self) -> float:
+        """Of all in the loss: what is left of one that cancels is the rounding of others."""
+        return max((largest(x) for call in self.reference for x in call.cotangents.values()), default=0.0)
 
 
 def layers(runs: Runs, call: LossCall) -> list[LayerRow]:
@@ -163,7 +165,7 @@ def judged(forced: Forced, reduction: int) -> list[Leaf]:
     """All that the port's module makes, gives and sends, against the reference, worst first."""
     found = forced.run()
     near = functools.partial(_nearby, forced)
-    return _compared(forced.expected(found), found, near, reduction)
+    return _compared(forced.expected(found), found, near, reduction, forced.largest_term())
 
 
 def _nearby(forced: Forced) -> list[Arrays]:
@@ -171,34 +173,37 @@ def _nearby(forced: Forced) -> list[Arrays]:
 
 
 def _compared(
-    expected: Arrays, found: Arrays, near: Callable[[], list[Arrays]], reduction: int
+    expected: Arrays, found: Arrays, near: Callable[[], list[Arrays]], reduction: int, whole: float
 ) -> list[Leaf]:
-    """The leaves, worst first. The noise is measured only where it can decide."""
+    """The leaves, worst first. The noise is measured only where a leaf differs by what may be noise."""
 
     def compared(samples: list[Arrays]) -> list[Leaf]:
-        allowed = _tolerances(expected, found, samples, reduction)
+        allowed = _tolerances(expected, found, samples, reduction, whole)
         return compare(expected, found, expected, allowed, places=True)
 
     leaves = compared([])
-    return compared(near()) if 1 < leaves[0].margin < NO_NOISE else leaves
+    limits = {name: CERTAIN * max(largest(leaf), _whole(name, whole)) for name, leaf in expected.items()}
+    certain = all(leaf.matches or leaf.error > limits.get(leaf.path, 0.0) for leaf in leaves)
+    return leaves if certain else compared(near())
 
 
-def _tolerances(expected: Arrays, found: Arrays, near: list[Arrays], reduction: int) -> dict[str, Tolerance]:
+def _tolerances(
+    expected: Arrays, found: Arrays, near: list[Arrays], reduction: int, whole: float
+) -> dict[str, Tolerance]:
     """The engine's tolerances, by the noise of the port: how far roundings in what it is given move it."""
-    whole = max((largest(leaf) for name, leaf in expected.items() if name.startswith('grads')), default=0.0)
-    return {
-        name: tolerance(
-            leaf,
-            max(
-                (noise_of(other[name], found[name]) for other in near if name in other and name in found),
-                default=0.0,
-            ),
-            'float64',
-            reduction,
-            whole if name.startswith('grads') else 0.0,
-        )
-        for name, leaf in expected.items()
-    }
+    allowed = {}
+    for name, leaf in expected.items():
+        size = max(largest(leaf), _whole(name, whole))
+        noises = [noise_of(other[name], found[name]) for other in near if name in other and name in found]
+        rounding = [noise for noise in noises if noise <= CERTAIN * size]
+        noise = max(rounding, default=0.0)
+        allowed[name] = tolerance(leaf, noise, 'float64', reduction, _whole(name, whole))
+    return allowed
+
+
+def _whole(name: str, whole: float) -> float:
+    """Cotangents are one vector."""
+    return 0.0 if name.startswith(FORWARD) else whole
 
 
 def _scaling(sample: int) -> Callable[[np.ndarray], np.ndarray]:

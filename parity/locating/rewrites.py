@@ -4,7 +4,17 @@ import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from parity.locating.scopes import Scope, rewritten
+from parity.locating.scopes import Scope
+from parity.locating.syntax import (
+    binary,
+    call_name,
+    is_integer,
+    is_read,
+    is_value,
+    operand,
+    renamed,
+    rewritten,
+)
 
 REDUCTIONS = ('mean', 'sum', 'amin', 'amax', 'min', 'max')
 UNARY = ('exp', 'log', 'sqrt', 'tanh', 'abs', 'relu', 'sigmoid', 'softplus', 'square')
@@ -24,37 +34,14 @@ class Rewrite:
     change: Change
 
 
-def _call_name(node: ast.expr) -> str:
-    """`amin` of `x.amin(0)` and of `torch.amin(x, 0)`."""
-    if not isinstance(node, ast.Call):
-        return ''
-    return node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, 'id', '')
-
-
-def _renamed(node: ast.Call, name: str) -> str:
-    is_method = isinstance(node.func, ast.Attribute)
-    function = ast.Attribute(node.func.value, name) if is_method else ast.Name(name)  # type: ignore[attr-defined]
-    return ast.unparse(ast.Call(function, node.args, node.keywords))
-
-
-def _operand(node: ast.Call) -> str:
-    """What a function or method works on: x of `torch.exp(x)`, `F.relu(x)` and `x.exp()`."""
-    is_method = isinstance(node.func, ast.Attribute) and (
-        not node.args
-        or not isinstance(node.func.value, ast.Name)
-        or node.func.value.id not in ('torch', 'F', 'math')
-    )
-    return ast.unparse(node.func.value if is_method else node.args[0])  # type: ignore[attr-defined]
-
-
 def reductions(node: ast.expr, scope: Scope) -> Iterator[str]:
     """mean for min, min for max, sum for mean; of two values, too."""
-    name = _call_name(node)
+    name = call_name(node)
     if name in REDUCTIONS and isinstance(node, ast.Call):
-        yield from (_renamed(node, other) for other in ('mean', 'amin', 'amax', 'sum') if other != name)
+        yield from (renamed(node, other) for other in ('mean', 'amin', 'amax', 'sum') if other != name)
     if name in ('minimum', 'maximum') and isinstance(node, ast.Call) and len(node.args) == 2:
         first, second = map(ast.unparse, node.args)
-        yield _renamed(node, 'maximum' if name == 'minimum' else 'minimum')
+        yield renamed(node, 'maximum' if name == 'minimum' else 'minimum')
         yield f'(({first}) + ({second})) / 2'
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and isinstance(node.left, ast.BinOp):
         first, second = ast.unparse(node.left.left), ast.unparse(node.left.right)
@@ -75,9 +62,9 @@ def axes(node: ast.expr, scope: Scope) -> Iterator[str]:
         for other in others:
             kept = [*node.keywords[:i], *([other] if other else []), *node.keywords[i + 1 :]]
             yield ast.unparse(ast.Call(node.func, node.args, kept))
-    if _call_name(node) in (*REDUCTIONS, 'softmax', 'log_softmax', 'logsumexp'):
+    if call_name(node) in (*REDUCTIONS, 'softmax', 'log_softmax', 'logsumexp'):
         for i, argument in enumerate(node.args):
-            if _is_integer(argument):
+            if is_integer(argument):
                 for axis in (0, 1, -1, -2):
                     changed = [*node.args[:i], rewritten(str(axis)), *node.args[i + 1 :]]
                     yield ast.unparse(ast.Call(node.func, changed, node.keywords))
@@ -94,13 +81,13 @@ def axes(node: ast.expr, scope: Scope) -> Iterator[str]:
 
 def detached(node: ast.expr, scope: Scope) -> Iterator[str]:
     """A detach too many."""
-    if _call_name(node) == 'detach' and isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+    if call_name(node) == 'detach' and isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
         yield ast.unparse(node.func.value)
 
 
 def attached(node: ast.expr, scope: Scope) -> Iterator[str]:
     """A detach too few."""
-    if isinstance(node, ast.Name | ast.Call | ast.BinOp | ast.Subscript) and _is_read(node):
+    if isinstance(node, ast.Name | ast.Call | ast.BinOp | ast.Subscript) and is_read(node):
         yield f'({ast.unparse(node)}).detach()'
 
 
@@ -118,23 +105,23 @@ def networks(node: ast.expr, scope: Scope) -> Iterator[str]:
 
 def clamps(node: ast.expr, scope: Scope) -> Iterator[str]:
     """clamp for clip: all of the gradient at a bound instead of half."""
-    if _call_name(node) not in CLAMPS or not isinstance(node, ast.Call):
+    if call_name(node) not in CLAMPS or not isinstance(node, ast.Call):
         return
-    operand = _operand(node)
-    bounds = [ast.unparse(argument) for argument in node.args if ast.unparse(argument) != operand]
+    clamped = operand(node)
+    bounds = [ast.unparse(argument) for argument in node.args if ast.unparse(argument) != clamped]
     named = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
     low = named.get('min', bounds[0] if bounds else '-torch.inf')
     high = named.get('max', bounds[1] if len(bounds) > 1 else 'torch.inf')
     yield (
-        f'torch.minimum(torch.maximum({operand}, torch.as_tensor({low}, dtype=torch.float64)), '
+        f'torch.minimum(torch.maximum({clamped}, torch.as_tensor({low}, dtype=torch.float64)), '
         f'torch.as_tensor({high}, dtype=torch.float64))'
     )
 
 
 def unclamped(node: ast.expr, scope: Scope) -> Iterator[str]:
     """A clip too many."""
-    if _call_name(node) in CLAMPS and isinstance(node, ast.Call):
-        yield _operand(node)
+    if call_name(node) in CLAMPS and isinstance(node, ast.Call):
+        yield operand(node)
 
 
 def epsilons(node: ast.expr, scope: Scope) -> Iterator[str]:
@@ -147,12 +134,12 @@ def epsilons(node: ast.expr, scope: Scope) -> Iterator[str]:
 
 def ties(node: ast.expr, scope: Scope) -> Iterator[str]:
     """The gradient where a function has a corner: abs at 0, min over equal values."""
-    name = _call_name(node)
+    name = call_name(node)
     if name == 'abs' and isinstance(node, ast.Call):
-        x = _operand(node)
+        x = operand(node)
         yield f'torch.where({x} >= 0, {x}, -({x}))'
-    if isinstance(node, ast.Attribute | ast.Subscript) and _call_name(node.value) in ('min', 'max'):
-        yield _renamed(node.value, f'a{_call_name(node.value)}')  # type: ignore[arg-type]
+    if isinstance(node, ast.Attribute | ast.Subscript) and call_name(node.value) in ('min', 'max'):
+        yield renamed(node.value, f'a{call_name(node.value)}')  # type: ignore[arg-type]
 
 
 def signs(node: ast.expr, scope: Scope) -> Iterator[str]:
@@ -160,19 +147,19 @@ def signs(node: ast.expr, scope: Scope) -> Iterator[str]:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         yield ast.unparse(node.operand)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub):
-        yield _binary(node.left, '-' if isinstance(node.op, ast.Add) else '+', node.right)
+        yield binary(node.left, '-' if isinstance(node.op, ast.Add) else '+', node.right)
         if isinstance(node.op, ast.Sub):
-            yield _binary(node.right, '-', node.left)
+            yield binary(node.right, '-', node.left)
     if isinstance(node, ast.Compare) and len(node.ops) == 1:
         left, right = ast.unparse(node.left), ast.unparse(node.comparators[0])
         yield from (f'{left} {sign} {right}' for sign in ('>', '>=', '<', '<=', '=='))
-    if _call_name(node) == 'where' and isinstance(node, ast.Call) and len(node.args) == 3:
+    if call_name(node) == 'where' and isinstance(node, ast.Call) and len(node.args) == 3:
         yield ast.unparse(ast.Call(node.func, [node.args[0], node.args[2], node.args[1]], node.keywords))
 
 
 def negations(node: ast.expr, scope: Scope) -> Iterator[str]:
     """-x for x, and 1 - x for x."""
-    if _is_value(node):
+    if is_value(node):
         yield f'-({ast.unparse(node)})'
         yield f'(1 - ({ast.unparse(node)}))'
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub) and ast.unparse(node.left) == '1':
@@ -185,14 +172,14 @@ def surplus(node: ast.expr, scope: Scope) -> Iterator[str]:
         yield ast.unparse(node.left)
         yield ast.unparse(node.right)
         if isinstance(node.op, ast.Mult | ast.Div):
-            yield _binary(node.left, '/' if isinstance(node.op, ast.Mult) else '*', node.right)
-    if _call_name(node) in UNARY and isinstance(node, ast.Call):
-        yield _operand(node)
+            yield binary(node.left, '/' if isinstance(node.op, ast.Mult) else '*', node.right)
+    if call_name(node) in UNARY and isinstance(node, ast.Call):
+        yield operand(node)
 
 
 def missing(node: ast.expr, scope: Scope) -> Iterator[str]:
     """A factor, divisor, square or function too few."""
-    if not _is_value(node):
+    if not is_value(node):
         return
     text = ast.unparse(node)
     for factor in (factor for factor in scope.factors if factor != text):
@@ -229,7 +216,7 @@ def constants(node: ast.expr, scope: Scope) -> Iterator[str]:
         if isinstance(value, float) and 0 < abs(value) < 1e-2:
             found = [1e-5, 1e-6, 1e-8, 1e-12, 1e-3, *found]
         yield from (repr(number) for number in found if number != value)
-    if _call_name(node) == 'range' and isinstance(node, ast.Call):
+    if call_name(node) == 'range' and isinstance(node, ast.Call):
         last = ast.unparse(node.args[-1])
         for count in (f'{last} + 1', f'{last} - 1'):
             yield ast.unparse(ast.Call(node.func, [*node.args[:-1], rewritten(count)], []))
@@ -250,37 +237,20 @@ def orders(node: ast.expr, scope: Scope) -> Iterator[str]:
         yield f'({ast.unparse(node)}).mT'
     if isinstance(node, ast.Attribute) and node.attr in ('T', 'mT'):
         yield ast.unparse(node.value)
-    if isinstance(node, ast.Name | ast.Call) and _is_read(node):
+    if isinstance(node, ast.Name | ast.Call) and is_read(node):
         yield f'({ast.unparse(node)}).mT'
 
 
 def statistics(node: ast.expr, scope: Scope) -> Iterator[str]:
     """An unbiased variance or standard deviation; a sample without its gradient."""
-    if _call_name(node) in ('std', 'var') and isinstance(node, ast.Call):
+    if call_name(node) in ('std', 'var') and isinstance(node, ast.Call):
         rest = [keyword for keyword in node.keywords if keyword.arg not in ('correction', 'unbiased')]
         for correction in (0, 1):
             yield ast.unparse(
                 ast.Call(node.func, node.args, [*rest, ast.keyword('correction', ast.Constant(correction))])
             )
-    if _call_name(node) == 'sample' and isinstance(node, ast.Call):
-        yield _renamed(node, 'rsample')
-
-
-def _binary(left: ast.expr, sign: str, right: ast.expr) -> str:
-    return f'({ast.unparse(left)}) {sign} ({ast.unparse(right)})'
-
-
-def _is_integer(node: ast.expr) -> bool:
-    sign = node.operand if isinstance(node, ast.UnaryOp) else node
-    return isinstance(sign, ast.Constant) and isinstance(sign.value, int)
-
-
-def _is_read(node: ast.expr) -> bool:
-    return isinstance(getattr(node, 'ctx', ast.Load()), ast.Load)
-
-
-def _is_value(node: ast.expr) -> bool:
-    return isinstance(node, ast.BinOp | ast.Call | ast.Subscript | ast.Name) and _is_read(node)
+    if call_name(node) == 'sample' and isinstance(node, ast.Call):
+        yield renamed(node, 'rsample')
 
 
 # The likeliest first: of several that make a difference vanish the first is named.

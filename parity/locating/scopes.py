@@ -56,8 +56,3 @@ def _assigned(function: ast.FunctionDef) -> dict[str, ast.expr]:
         if isinstance(node, ast.Assign) and len(node.targets) == 1:
             found.setdefault(ast.unparse(node.targets[0]), []).append(node.value)
     return {target: values[0] for target, values in found.items() if len(values) == 1}
-
-
-def rewritten(text: str) -> ast.expr:
-    """An expression from its text."""
-    return ast.parse(text, mode='eval').body

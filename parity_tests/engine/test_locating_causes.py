@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import copy
 import dataclasses
 import inspect
 import json
@@ -31,6 +32,9 @@ from parity.locating.causes import (
 )
 from parity.locating.counterfactuals import Source, source_at
 from parity.locating.layers import Layers
+from parity.locating.rewrites import REWRITES
+from parity.locating.scopes import scope_of
+from parity.locating.syntax import rewritten
 from parity.runs import Runs
 from parity.stages import LOSSES
 from parity_tests.agents.test_classic_mistakes import layer_norm_epsilon, port_with
@@ -418,6 +422,71 @@ def test_clamp_for_clip_at_a_bound() -> None:
 def test_twin_clamp_for_clip_is_no_difference_inside_the_bounds() -> None:
     layers = own_layers(Clipped(), Clamping)
     assert not any(row.is_culprit for row in layers.rows())
+
+
+# --- the table of rewrites, row by row: (row, what a port says, what it should say)
+
+SAID = [
+    ('other reduction', 'q.mean(axis=0)', 'q.amin(axis=0)'),
+    ('other reduction', '(q + r) / 2', 'torch.minimum(q, r)'),
+    ('other axis', 'x.sum(axis=0)', 'x.sum(axis=-1)'),
+    ('other axis', 'x.mean(axis=0, keepdim=True)', 'x.mean(axis=0)'),
+    ('other axis', 'torch.softmax(x, 0)', 'torch.softmax(x, -1)'),
+    ('detach too many', 'x.detach()', 'x'),
+    ('frozen or trained network', "net('a')(x, params=grad_params)", "net('a')(x)"),
+    ('frozen or trained network', "net('a')(x)", "net('a')(x, params=grad_params)"),
+    (
+        'clamp for clip',
+        'x.clamp(-1, 1)',
+        'torch.minimum(torch.maximum(x, torch.as_tensor(-1, dtype=torch.float64)), '
+        'torch.as_tensor(1, dtype=torch.float64))',
+    ),
+    ('added epsilon', 'x + 1e-8', 'x'),
+    ('gradient at a tie', 'torch.abs(x)', 'torch.where(x >= 0, x, -x)'),
+    ('gradient at a tie', 'x.min(0).values', 'x.amin(0)'),
+    ('biased statistic or sample', 'x.std()', 'x.std(correction=0)'),
+    ('biased statistic or sample', 'dist.sample()', 'dist.rsample()'),
+    ('sign', '-x', 'x'),
+    ('sign', 'torch.where(c, x, y)', 'torch.where(c, y, x)'),
+    ('other key', "batch['observations']", "batch['next_observations']"),
+    ('clip too many', 'torch.clip(x, -1, 1)', 'x'),
+    ('surplus term', 'x * y', 'x'),
+    ('surplus term', 'torch.exp(x)', 'x'),
+    ('other number', 'x + 1e-05', 'x + 1e-06'),
+    ('other number', 'range(n)', 'range(n + 1)'),
+    ('transposed', "einsum('ik,jk->ij', x, y)", "einsum('ik,jk->ji', x, y)"),
+    ('transposed', 'x @ y', 'x.mT @ y'),
+    ('other variable', 'x + y', 'x + x'),
+    ('detach too few', 'x * y', 'x * y.detach()'),
+    ('sign or complement', 'tau * x', '(1 - tau) * x'),
+    ('missing term', 'q.mean()', "q.mean() * batch['masks']"),
+]
+
+
+def said(row: str, text: str) -> set[str]:
+    """All that the line `result = <text>` should have been by one row of the table."""
+    function = ast.parse(f'def f(x, y, tau, grad_params):\n    m = batch["masks"] * x\n    z = {text}').body[
+        0
+    ]
+    assert isinstance(function, ast.FunctionDef)
+    source = Source(lambda: None, function)  # type: ignore[arg-type]
+    (change,) = [rewrite.change for rewrite in REWRITES if rewrite.name == row]
+    found = set()
+    for node in source.expressions(3):
+        for new in change(node, scope_of(function, 3)):
+            tree = copy.deepcopy(function, {id(node): rewritten(new)})
+            found.add(ast.unparse(tree.body[-1].value))  # type: ignore[attr-defined]
+    return found
+
+
+@pytest.mark.parametrize(('row', 'wrong', 'right'), SAID)
+def test_a_row_of_the_table_undoes_its_mistake(row: str, wrong: str, right: str) -> None:
+    assert ast.unparse(rewritten(right)) in said(row, wrong)
+    assert ast.unparse(rewritten(right)) not in said(row, right)
+
+
+def test_every_row_of_the_table_has_an_example() -> None:
+    assert {row for row, _, _ in SAID} == {rewrite.name for rewrite in REWRITES}
 
 
 # --- the machinery

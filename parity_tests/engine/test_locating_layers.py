@@ -46,6 +46,15 @@ def test_a_correct_port_has_no_culprit_and_no_carrier(name: str, call: Any) -> N
     assert all(row.reads[0] == row.reads[1] for row in rows)
 
 
+@pytest.mark.parametrize(
+    ('name', 'style'),
+    [('crl_infonce', 'zero'), ('crl_infonce', 'duplicates'), ('td_infonce', 'tiny'), ('iql', 'tied')],
+)
+def test_gradients_that_cancel_and_ties_are_no_culprits(name: str, style: Any) -> None:
+    rows = layers(Runs(registered()[name], Case(seed=11, values=style)), FINETUNING)
+    assert {(row.forward, row.backward) for row in rows} == {('match', 'match')}
+
+
 @pytest.mark.parametrize('name', AGENTS)
 def test_twin_every_layer_norm_with_another_epsilon_and_nothing_else_is_a_culprit(name: str) -> None:
     rows = rows_of(with_mistake(name, layer_norm_epsilon))
