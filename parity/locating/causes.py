@@ -239,7 +239,7 @@ def source_changes(
     scope = scope_of(source.tree, last, reference.tree if reference else None)
     for row in REWRITES:
         for node in nodes:
-            for text in dict.fromkeys(row.change(node, scope)):
+            for text in row.options(node, scope):
                 yield _rewrite(source, row.name, node, text)
     yield from _orders(source, line)
     for node, text in as_reference(source.tree, reference.tree) if reference else ():

@@ -33,6 +33,11 @@ class Rewrite:
     description: str
     change: Change
 
+    def options(self, node: ast.expr, scope: Scope) -> list[str]:
+        """What the expression should have been, each once, and never what it is."""
+        found = dict.fromkeys(self.change(node, scope))
+        return [text for text in found if ast.dump(rewritten(text)) != ast.dump(node)]
+
 
 def reductions(node: ast.expr, scope: Scope) -> Iterator[str]:
     """mean for min, min for max, sum for mean; of two values, too."""

@@ -470,10 +470,10 @@ def said(row: str, text: str) -> set[str]:
     ]
     assert isinstance(function, ast.FunctionDef)
     source = Source(lambda: None, function)  # type: ignore[arg-type]
-    (change,) = [rewrite.change for rewrite in REWRITES if rewrite.name == row]
+    (rewrite,) = [rewrite for rewrite in REWRITES if rewrite.name == row]
     found = set()
     for node in source.expressions(3):
-        for new in change(node, scope_of(function, 3)):
+        for new in rewrite.options(node, scope_of(function, 3)):
             tree = copy.deepcopy(function, {id(node): rewritten(new)})
             found.add(ast.unparse(tree.body[-1].value))  # type: ignore[attr-defined]
     return found
