@@ -1,0 +1,1 @@
+"""Where the port departs from its reference: layers, source lines, updates, draws, and why."""

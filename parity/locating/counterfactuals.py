@@ -1,0 +1,185 @@
+"""Changes of the port in memory, undone at the end of a context: a setting, an operation, a source line."""
+
+import ast
+import contextlib
+import copy
+import functools
+import inspect
+import sys
+import textwrap
+import types
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+Result = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+
+
+@dataclass(frozen=True)
+class Counterfactual:
+    """What if the port were otherwise in one place.
+
+    name: of the known difference that this would be; description: the change itself, from what to what.
+    apply: makes it for the length of a context.
+    """
+
+    name: str
+    description: str
+    apply: Callable[[], AbstractContextManager[Any]]
+
+
+@contextlib.contextmanager
+def applied(counterfactuals: Iterable[Counterfactual]) -> Iterator[None]:
+    """All of them at once, in their order: what is found stays in force while the search goes on."""
+    with contextlib.ExitStack() as stack:
+        for one in counterfactuals:
+            stack.enter_context(one.apply())
+        yield
+
+
+def setting(module: Any, name: str, value: Any) -> AbstractContextManager[Any]:
+    """The attribute of an object with another value."""
+    return mock.patch.object(module, name, value)
+
+
+def operation(names: Iterable[str], result: Result) -> AbstractContextManager[Any]:
+    """result(function, args, kwargs) in the place of what torch's functions of these names return."""
+    from torch.overrides import TorchFunctionMode
+
+    chosen = set(names)
+
+    class Replacing(TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if getattr(function, '__name__', '') in chosen:
+                return result(function, args, kwargs or {})
+            return function(*args, **(kwargs or {}))
+
+    return Replacing()
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A function of the port with its syntax tree, in the lines of its file.
+
+    edits: what is in the place of which node now, by its id: changes of one source add up.
+    """
+
+    function: types.FunctionType
+    tree: ast.FunctionDef
+    edits: dict[int, ast.AST] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, function: Any) -> 'Source':
+        """The one source of a function or method, without its decorators. Raises OSError if there is none."""
+        return _source(inspect.unwrap(getattr(function, '__func__', function)))
+
+    def expressions(self, line: int | None = None) -> list[ast.expr]:
+        """Those of the statement at a line, or of the whole function, outer ones first.
+
+        Of a compound statement, a loop or a condition, only the head.
+        """
+        statement = None if line is None else _statement(self.tree, line)
+        if line is not None and statement is None:
+            return []
+        nodes = ast.walk(ast.Module(self.tree.body, [])) if statement is None else _own(statement)
+        return [node for node in nodes if isinstance(node, ast.expr)]
+
+    def blocks(self) -> list[list[ast.stmt]]:
+        """The statements of the function, and of each of its loops and branches."""
+        parts = [getattr(node, name, None) for node in ast.walk(self.tree) for name in ('body', 'orelse')]
+        return [part for part in parts if isinstance(part, list)]
+
+    def swapped(self, first: ast.stmt, second: ast.stmt) -> AbstractContextManager[None]:
+        """The function with two statements in each other's place, for the length of a context."""
+        return self._edited({id(first): second, id(second): first})
+
+    def replaced(self, node: ast.AST, new: ast.AST) -> AbstractContextManager[None]:
+        """The function with `new` in the place of a node, for the length of a context."""
+        return self._edited({id(node): ast.copy_location(new, node)})
+
+    @contextlib.contextmanager
+    def _edited(self, edits: dict[int, ast.AST]) -> Iterator[None]:
+        """Every reference to the function runs the other code: methods, imports and partial objects alike."""
+        original, before = self.function.__code__, dict(self.edits)
+        self.edits.update(edits)
+        try:
+            tree = ast.fix_missing_locations(copy.deepcopy(self.tree, dict(self.edits)))
+            self.function.__code__ = _compiled(self.function, tree)
+            yield
+        finally:
+            self.function.__code__ = original
+            self.edits.clear()
+            self.edits.update(before)
+
+
+@functools.cache  # changes of a function add up only if all are made through one source
+def _source(function: types.FunctionType) -> Source:
+    lines, start = inspect.getsourcelines(function)
+    tree = ast.parse(textwrap.dedent(''.join(lines))).body[0]
+    assert isinstance(tree, ast.FunctionDef)
+    ast.increment_lineno(tree, start - 1)
+    tree.decorator_list = []
+    return Source(function, tree)
+
+
+def source_at(path: str, line: int) -> Source:
+    """The innermost method or top-level function of an imported file that the line is in.
+
+    Raises LookupError if no imported function is there.
+    """
+    modules = [module for module in list(sys.modules.values()) if getattr(module, '__file__', None) == path]
+    for module in modules:
+        for function in _functions(module):
+            lines, start = inspect.getsourcelines(function)
+            if start <= line < start + len(lines):
+                return Source.of(function)
+    raise LookupError(f'no imported function at {path}:{line}')
+
+
+def _functions(module: types.ModuleType) -> Iterator[types.FunctionType]:
+    """The functions that a file defines, and those of its classes."""
+    for value in vars(module).values():
+        for member in vars(value).values() if inspect.isclass(value) else (value,):
+            plain = inspect.unwrap(getattr(member, '__func__', member))
+            if inspect.isfunction(plain) and plain.__module__ == module.__name__:
+                yield plain
+
+
+def _statement(tree: ast.AST, line: int) -> ast.stmt | None:
+    found: ast.stmt | None = None
+    for node in ast.walk(tree):
+        if isinstance(node, ast.stmt) and node is not tree and node.lineno <= line <= (node.end_lineno or 0):
+            found = node  # walked from the outside inwards
+    return found
+
+
+def _own(statement: ast.stmt) -> Iterator[ast.AST]:
+    """All nodes of a statement that are not in the statements inside it."""
+    for child in ast.iter_child_nodes(statement):
+        if not isinstance(child, ast.stmt):
+            yield from ast.walk(child)
+
+
+def _compiled(function: types.FunctionType, tree: ast.FunctionDef) -> types.CodeType:
+    """The code of the changed function, with the same free variables as the original."""
+    free = function.__code__.co_freevars
+    outer = ast.parse('def outer():\n    pass').body[0]
+    assert isinstance(outer, ast.FunctionDef)
+    targets = [ast.Name(name, ast.Store()) for name in free]
+    cells = [ast.Assign([target], ast.Constant(None)) for target in targets]
+    outer.body = [*cells, tree]
+    wrapped = ast.fix_missing_locations(ast.Module([outer], []))
+    code = compile(wrapped, function.__code__.co_filename, 'exec')
+    made = next(found for found in _codes(code) if found.co_name == tree.name)
+    if made.co_freevars != free:
+        raise SyntaxError(f'{tree.name}: a change may not alter the free variables')
+    return made
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield constant
+            yield from _codes(constant)
