@@ -80,7 +80,7 @@ def compiled(function: Callable[..., Any], dtype: str, *static: Any) -> Callable
 
     def run(wide: Any, scales: Any, *args: Any) -> Any:
         call = functools.partial(function, *static)
-        with _unshared(), _draws_of(wide, dtype):
+        with unshared(), _draws_of(wide, dtype):
             return call(*args) if dtype == 'float32' else rounded(call, scales)(*args)
 
     run.__name__ = function.__name__  # what compilation logs and profiles show
@@ -109,7 +109,7 @@ def _trace_context() -> Any:
 _traces = itertools.count(1)
 
 
-def _unshared() -> contextlib.AbstractContextManager[Any]:
+def unshared() -> contextlib.AbstractContextManager[Any]:
     """Keep what an agent's own jit traces in here out of other traces: it may hold this trace's `wide`."""
     context: contextlib.AbstractContextManager[Any] = _trace_context()(next(_traces))
     return context

@@ -16,7 +16,7 @@ from unittest import mock
 
 import numpy as np
 
-from parity.backends.jax_side import COMPILER
+from parity.backends.compiling import COMPILER
 from parity.locating.losses import ReferenceLoss
 from parity.locating.structures import bound, is_array, mapped
 from parity.trees import Arrays, subtree

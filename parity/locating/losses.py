@@ -59,11 +59,11 @@ def port_loss(runs: Runs, call: LossCall, move: Callable[[State], State] = lambd
 
 
 def _agent_loss(side: Any, call: LossCall, batch: Arrays, key: Any) -> ReferenceLoss:
-    from parity.backends import jax_side
+    from parity.backends import compiling, jax_side
 
     def loss(params: Any, data: Any) -> tuple[Any, Any]:
         agent, batch, key = data
-        with jax_side._inlined(type(agent)), jax_side._unshared():
+        with jax_side._inlined(type(agent)), compiling.unshared():
             return jax_side._call(call, agent, batch, key, params)
 
     return ReferenceLoss(loss, side.agent.network.params, (side.agent, batch, key))

@@ -39,6 +39,8 @@ from parity.runs import Runs
 from parity.stages import LOSSES
 from parity_tests.agents.test_classic_mistakes import layer_norm_epsilon, port_with
 
+pytestmark = pytest.mark.slow
+
 PRETRAINING, FINETUNING = LOSSES[:2]
 
 

@@ -21,6 +21,8 @@ from parity_tests.agents.test_classic_mistakes import layer_norm_epsilon, port_w
 from parity_tests.engine.broken_ports import LEAKY_TARGET
 from torch_agents.layers import Dense, LayerNorm
 
+pytestmark = pytest.mark.slow
+
 PRETRAINING, FINETUNING = LOSSES[:2]
 AGENTS = ('iql', 'infom', 'fb_repr', 'rebrac')
 

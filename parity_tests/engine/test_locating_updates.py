@@ -15,6 +15,8 @@ from parity.locating.updates import UNKNOWN, UpdateFinding, follows, recorded_st
 from parity.runs import Runs
 from parity_tests.agents.test_classic_mistakes import late_targets, port_with, skipping_adam
 
+pytestmark = pytest.mark.slow
+
 Mistake = Callable[[Any], None]
 
 
