@@ -1,0 +1,165 @@
+"""The values that one side computes: how they depend on each other, and the line of each."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from parity.locating import kinds
+from parity.locating.fingerprints import Fingerprint, fingerprint
+from parity.locating.sources import Line, Stack
+
+ROUNDING = 4 * float(np.finfo(np.float64).eps)  # of one operation, relative
+# Agreement: this share of the largest entry, or this many times the rounding that the operations may add up to.
+RELATIVE, NOISES = 1e-11, 100.0
+
+
+@dataclass
+class Value:
+    """One value.
+
+    operands: the values that it was computed from, in order.
+    stack:    the lines that computed it, innermost first.
+    root:     the value that this one only lays out anew, or itself.
+    constant: whether it depends on no input.
+    leaf:     the name of an input: `params/...`, `batch/...`.
+    active:   whether a gradient flows from it to what is differentiated.
+    noise:    an estimate of its rounding, absolute.
+    entries:  for each operand, the line at which it entered the calls around the operation, if known.
+    cotangent: of the loss with respect to it, once the backward pass has run.
+    """
+
+    index: int
+    operation: str
+    operands: tuple[int, ...]
+    stack: Stack
+    print: Fingerprint
+    root: int
+    constant: bool = False
+    leaf: str | None = None
+    active: bool = False
+    noise: float = 0.0
+    entries: tuple[Line | None, ...] = ()
+    cotangent: Fingerprint | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether the value says little: masks, numbers of the program, zeros up to rounding."""
+        return self.print.plain or self.constant or self.print.largest <= 10 * self.noise and self.leaf is None
+
+    @property
+    def tolerance(self) -> float:
+        """How far a value of the other side may be off and still be the same."""
+        return max(RELATIVE * self.print.largest, NOISES * self.noise)
+
+
+@dataclass
+class Use:
+    """What one operation sends back to one of its operands: from `user` to `value`, a cotangent."""
+
+    value: int
+    user: int
+    cotangent: Fingerprint
+
+
+@dataclass
+class Trace:
+    """All values of one side, in the order in which they were computed.
+
+    outputs: the value of the loss and of each info value, by name.
+    uses:    of the backward pass.
+    failure: what the side raised instead of finishing, with the lines that raised it.
+    """
+
+    values: list[Value] = field(default_factory=list)
+    outputs: dict[str, int] = field(default_factory=dict)
+    uses: list[Use] = field(default_factory=list)
+    failure: tuple[BaseException, Stack] | None = None
+
+    def __getitem__(self, index: int) -> Value:
+        return self.values[index]
+
+    def __iter__(self) -> Iterator[Value]:
+        return iter(self.values)
+
+    def leaf(self, name: str, array: np.ndarray, *, active: bool) -> Value:
+        """An input."""
+        value = self.add('leaf', (), (), array, active=active and array.dtype.kind == 'f')
+        value.leaf, value.constant = name, False
+        return value
+
+    def add(
+        self,
+        operation: str,
+        operands: tuple[int, ...],
+        stack: Stack,
+        array: np.ndarray,
+        *,
+        active: bool = False,
+        entries: tuple[Line | None, ...] = (),
+    ) -> Value:
+        """A new value. Floating values are taken at float64."""
+        index = len(self.values)
+        given = [self.values[i] for i in operands]
+        printed = fingerprint(array)
+        same = (
+            operation in kinds.LAYOUT and len(given) >= 1 and (given[0].print.dtype[0] == 'f') == (array.dtype.kind == 'f')
+        )
+        value = Value(
+            index,
+            operation,
+            operands,
+            stack,
+            printed,
+            root=given[0].root if same else index,
+            constant=all(value.constant for value in given),
+            active=active,
+            noise=_noise(operation, given, printed),
+            entries=entries,
+        )
+        self.values.append(value)
+        return value
+
+    def root(self, index: int) -> Value:
+        """The value that the one at `index` lays out."""
+        return self.values[self.values[index].root]
+
+    def operands(self, index: int) -> list[Value]:
+        """The roots of the operands, each once, in order."""
+        roots = dict.fromkeys(self.values[i].root for i in self.values[index].operands)
+        return [self.values[i] for i in roots]
+
+    def ancestors(self, starts: Iterable[int], stop: Callable[[Value], bool] = lambda value: False) -> set[int]:
+        """The roots from which the starts were computed, themselves included, not beyond where `stop` says so."""
+        seen: set[int] = set()
+        waiting = [self.values[i].root for i in starts]
+        while waiting:
+            index = waiting.pop()
+            if index in seen or stop(self.values[index]):
+                continue
+            seen.add(index)
+            waiting += [value.index for value in self.operands(index)]
+        return seen
+
+    def users(self) -> dict[int, list[int]]:
+        """For each root the roots that were computed from it."""
+        found: dict[int, list[int]] = {}
+        for value in self.values:
+            if value.root == value.index:
+                for operand in self.operands(value.index):
+                    found.setdefault(operand.index, []).append(value.index)
+        return found
+
+
+def _noise(operation: str, given: list[Value], printed: Fingerprint) -> float:
+    """The rounding of a result: of the largest term of a sum, else relative as that of the operands."""
+    floats = [value for value in given if value.print.dtype[0] == 'f']
+    own = ROUNDING * printed.largest
+    if operation in kinds.PRODUCTS and len(floats) >= 2:
+        a, b = floats[-2], floats[-1]
+        crossed = a.noise * b.print.largest + b.noise * a.print.largest
+        return max(crossed + ROUNDING * a.print.largest * b.print.largest, own)
+    if operation in kinds.SUMS:
+        return max([value.noise + ROUNDING * value.print.largest for value in floats] + [own])
+    relative = max((v.noise / v.print.largest for v in floats if v.print.largest), default=0.0)
+    return own + min(relative, 1.0) * printed.largest
