@@ -9,7 +9,7 @@ import numpy as np
 
 from parity import trees
 from parity.locating import kinds
-from parity.locating.primitives import evaluate, lifted, shown
+from parity.locating.primitives import evaluate, shown
 from parity.locating.sources import Line, Stack, user_stack
 from parity.locating.trace import Trace
 from parity.trees import Arrays
@@ -68,7 +68,7 @@ def capture(function: Callable[..., Any], trained: Any, given: Any) -> Captured:
         for prefix, tree in (('params', trained), ('given', given)):
             for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
                 name = f'{prefix}/{jax.tree_util.keystr(path, simple=True, separator="/")}'
-                array = lifted(np.asarray(leaf))
+                array = np.asarray(leaf)
                 leaf_value = interpreter.trace.leaf(name, array, active=prefix == 'params')
                 leaves.append((leaf_value.index, array))
         results = interpreter.run(closed.jaxpr, closed.consts, leaves, ())
@@ -108,7 +108,7 @@ class Interpreter:
         known |= {v: self._constant(c, outer) for v, c in zip(jaxpr.constvars, consts, strict=True)}
 
         def read(v: Any) -> Known:
-            return (None, lifted(np.asarray(v.val))) if _is_literal(v) else known[v]
+            return (None, np.asarray(v.val)) if _is_literal(v) else known[v]
 
         for i, equation in enumerate(jaxpr.eqns):
             operands = [read(v) for v in equation.invars]
@@ -199,7 +199,7 @@ class Interpreter:
         return self.run(branch.jaxpr, branch.consts, operands[1:], stack)
 
     def _constant(self, value: Any, stack: Stack) -> Known:
-        array = lifted(np.asarray(value))
+        array = np.asarray(value)
         return self.trace.add('constant', (), stack, array).index, array
 
     def _in_trace(self, known: Known, stack: Stack) -> Known:
@@ -232,8 +232,6 @@ def _binding(equation: Any) -> Callable[..., Any]:
     def apply(*operands: Any) -> Any:
         bound = equation.primitive.get_bind_params(equation.params)
         functions, params = bound if isinstance(bound, tuple) else ((), bound)
-        if equation.primitive.name == 'convert_element_type' and np.dtype(params['new_dtype']).kind == 'f':
-            params = {**params, 'new_dtype': np.dtype(np.float64)}
         result = equation.primitive.bind(*functions, *operands, **params)
         return list(result) if equation.primitive.multiple_results else [result]
 

@@ -10,22 +10,13 @@ Array = np.ndarray
 
 
 def evaluate(primitive: Any, arrays: Sequence[Array], params: dict[str, Any]) -> list[Array]:
-    """The results of one primitive: by numpy where it is simple and exact, else by jax, operation by operation.
-
-    Nothing is computed below float64: a conversion to float32 is one to float64.
-    """
+    """The results of one primitive: by numpy where it is simple and exact, else by jax, operation by operation."""
     function = _NUMPY.get(primitive.name)
     if function is None or any(map(is_key, arrays)):
-        return [result if is_key(result) else lifted(np.asarray(result)) for result in _by_jax(primitive, arrays, params)]
+        return [result if is_key(result) else np.asarray(result) for result in _by_jax(primitive, arrays, params)]
     with np.errstate(all='ignore'):
         result = function(*arrays, **params)
     return [np.asarray(part) for part in (result if isinstance(result, list) else [result])]
-
-
-def lifted(array: Array) -> Array:
-    """The array in float64, if it is floating."""
-    is_floating = array.dtype.kind == 'f' or array.dtype.name == 'bfloat16'
-    return array.astype(np.float64, copy=False) if is_floating else array
 
 
 def _by_jax(primitive: Any, arrays: Sequence[Any], params: dict[str, Any]) -> list[Any]:
@@ -75,8 +66,7 @@ def _broadcast_in_dim(x: Array, *_: Any, shape: Any, broadcast_dimensions: Any, 
 
 
 def _convert(x: Array, new_dtype: Any, **_: Any) -> Array:
-    floating = np.dtype(new_dtype).kind == 'f' or np.dtype(new_dtype).name == 'bfloat16'
-    return x.astype(np.float64 if floating else new_dtype)
+    return x.astype(new_dtype)
 
 
 def _slice(x: Array, start_indices: Any, limit_indices: Any, strides: Any, **_: Any) -> Array:
@@ -86,7 +76,7 @@ def _slice(x: Array, start_indices: Any, limit_indices: Any, strides: Any, **_: 
 
 def _iota(*_: Any, dtype: Any, shape: Any, dimension: int, **__: Any) -> Array:
     lengths = [-1 if axis == dimension else 1 for axis in range(len(shape))]
-    return np.broadcast_to(_convert(np.arange(shape[dimension]), dtype).reshape(lengths), shape)
+    return np.broadcast_to(np.arange(shape[dimension]).astype(dtype).reshape(lengths), shape)
 
 
 def _divide(x: Array, y: Array, **_: Any) -> Array:

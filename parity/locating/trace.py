@@ -9,7 +9,8 @@ from parity.locating import kinds
 from parity.locating.fingerprints import Fingerprint, fingerprint
 from parity.locating.sources import Line, Stack
 
-ROUNDING = 4 * float(np.finfo(np.float64).eps)  # of one operation, relative
+# The rounding of one operation, relative, by dtype.
+ROUNDING = {'f64': 4 * 2.0**-52, 'f32': 4 * 2.0**-23, 'f16': 4 * 2.0**-10}
 # Agreement: this share of the largest entry, or this many times the rounding that the operations may add up to.
 RELATIVE, NOISES = 1e-11, 100.0
 
@@ -47,10 +48,6 @@ class Value:
         """Whether the value says little: masks, numbers of the program, zeros up to rounding."""
         return self.print.plain or self.constant or self.print.largest <= 10 * self.noise and self.leaf is None
 
-    @property
-    def tolerance(self) -> float:
-        """How far a value of the other side may be off and still be the same."""
-        return max(RELATIVE * self.print.largest, NOISES * self.noise)
 
 
 @dataclass
@@ -151,15 +148,21 @@ class Trace:
         return found
 
 
+def tolerance(a: Value, b: Value) -> float:
+    """How far the same value of both sides may differ. What only one side rounds is a difference."""
+    return max(RELATIVE * max(a.print.largest, b.print.largest), NOISES * min(a.noise, b.noise))
+
+
 def _noise(operation: str, given: list[Value], printed: Fingerprint) -> float:
     """The rounding of a result: of the largest term of a sum, else relative as that of the operands."""
     floats = [value for value in given if value.print.dtype[0] == 'f']
-    own = ROUNDING * printed.largest
+    rounding = ROUNDING.get(printed.dtype, 0.0)
+    own = rounding * printed.largest
     if operation in kinds.PRODUCTS and len(floats) >= 2:
         a, b = floats[-2], floats[-1]
         crossed = a.noise * b.print.largest + b.noise * a.print.largest
-        return max(crossed + ROUNDING * a.print.largest * b.print.largest, own)
+        return max(crossed + rounding * a.print.largest * b.print.largest, own)
     if operation in kinds.SUMS:
-        return max([value.noise + ROUNDING * value.print.largest for value in floats] + [own])
+        return max([value.noise + rounding * value.print.largest for value in floats] + [own])
     relative = max((v.noise / v.print.largest for v in floats if v.print.largest), default=0.0)
     return own + min(relative, 1.0) * printed.largest
