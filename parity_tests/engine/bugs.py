@@ -1,0 +1,131 @@
+"""Bugs to plant: one change each, of the kinds that ports have. `parity locate` and the mutants are tried on them."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from parity_tests.engine.planting import Substitution
+
+Kind = Literal['forward', 'backward', 'update', 'draw']
+
+
+@dataclass(frozen=True)
+class Bug:
+    """In `file` of the port, `old` becomes `new`.
+
+    name:   what was done.
+    agent:  the pair that shows it, and `loss`, the call that does.
+    kind:   what first differs: a value, a gradient, an update, or a random draw.
+    lines:  texts of further lines that are as right an answer as the changed ones.
+    config: of the case.
+    """
+
+    name: str
+    agent: str
+    loss: str
+    kind: Kind
+    file: str
+    old: str
+    new: str
+    times: int = 1
+    lines: tuple[str, ...] = ()
+    config: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def substitution(self) -> Substitution:
+        """The change."""
+        return Substitution(self.file, self.old, self.new, self.times)
+
+
+PRE, FULL, PARTIAL = 'pretraining', 'finetuning_full', 'finetuning_partial'
+Q = 'implicit_q.py'
+VALUE = "v = self.network.select(f'{prefix}value')(batch['observations'], **goals, params=grad_params)"
+
+BUGS = (
+    # layers and networks, shared by all agents
+    Bug('LayerNorm epsilon of torch', 'iql', FULL, 'forward', 'layers.py', 'num_ensembles=1, eps=1e-6)', 'num_ensembles=1, eps=1e-5)', lines=('return (x - mean) * (torch.rsqrt(var + self.eps) * scale) + bias',)),
+    Bug('exact gelu', 'iql', PRE, 'forward', 'layers.py', "F.gelu(x, approximate='tanh')", 'F.gelu(x)'),
+    Bug('unbiased variance', 'infom', FULL, 'forward', 'layers.py', '        var = (x**2).mean(axis=-1, keepdim=True) - mean**2\n', '        var = x.var(axis=-1, keepdim=True)\n'),
+    Bug('activation on the last layer', 'iql', PARTIAL, 'forward', 'networks.py', '            if i + 1 < len(self.hidden_dims) or self.activate_final:\n                x = gelu(x)', '            if True:\n                x = gelu(x)\n            if i + 1 < len(self.hidden_dims) or self.activate_final:', lines=('x = gelu(x)',)),
+    Bug('norm before activation', 'iql', PARTIAL, 'forward', 'networks.py', '                x = gelu(x)\n                if self.layer_norm:\n                    x = getattr(self, f\'LayerNorm_{i}\')(x)\n', '                if self.layer_norm:\n                    x = getattr(self, f\'LayerNorm_{i}\')(x)\n                x = gelu(x)\n'),
+    Bug('no LayerNorm on the first layer', 'iql', PARTIAL, 'forward', 'networks.py', '                if self.layer_norm:\n', '                if self.layer_norm and i:\n', lines=("x = getattr(self, f'LayerNorm_{i}')(x)",)),
+    Bug('inputs joined in another order', 'iql', PARTIAL, 'forward', 'networks.py', 'self.value_net(concatenate_inputs(observations, actions))', 'self.value_net(concatenate_inputs(actions, observations) if actions is not None else observations)'),
+    Bug('bias left out', 'iql', PRE, 'forward', 'layers.py', 'return F.linear(x, self.weight, self.bias)', 'return F.linear(x, self.weight)'),
+    Bug('log_std clipped at another bound', 'infom', PRE, 'forward', 'networks.py', 'return DiagonalGaussian(means, torch.exp(log_stds))', 'return DiagonalGaussian(means, torch.exp(torch.clip(log_stds, -0.1, 0.1)))'),
+    Bug('std where log_std belongs', 'infom', PRE, 'forward', 'networks.py', 'return DiagonalGaussian(means, torch.exp(log_stds))', 'return DiagonalGaussian(means, log_stds**2 + 0.5)'),
+    Bug('latents not scaled to sqrt(L)', 'fb_repr', PRE, 'forward', 'networks.py', 'return latents / lengths * math.sqrt(latents.shape[-1])', 'return latents / lengths'),
+    Bug('+ 1e-8 in a denominator', 'fb_repr', PRE, 'forward', 'networks.py', 'return latents / lengths *', 'return latents / (lengths + 1e-8) *'),
+    Bug('squared distance without root', 'hilp', PRE, 'forward', 'networks.py', 'v = -torch.sqrt(maximum(squared_distance, 1e-12))', 'v = -maximum(squared_distance, 1e-12)'),
+    Bug('sum over the wrong axis', 'hilp', PRE, 'forward', 'networks.py', 'squared_distance = ((phi_s - phi_g) ** 2).sum(axis=-1)', 'squared_distance = ((phi_s - phi_g) ** 2)[..., : phi_s.shape[-2], 0]'),
+    Bug('log-probability without its constant', 'iql', PRE, 'forward', 'distributions.py', '- torch.log(self.scale_diag).sum(axis=-1) - constant', '- torch.log(self.scale_diag).sum(axis=-1)'),
+    Bug('log-probability of the wrong sign', 'iql', PRE, 'forward', 'distributions.py', '-0.5 * (z**2).sum(axis=-1) - torch.log', '0.5 * (z**2).sum(axis=-1) - torch.log'),
+    Bug('mean for the sum over actions', 'iql', PRE, 'forward', 'distributions.py', 'return -0.5 * (z**2).sum(axis=-1)', 'return -0.5 * (z**2).mean(axis=-1)'),
+    # implicit Q-learning
+    Bug('mean for the minimum of the critics', 'iql', PARTIAL, 'forward', Q, '        q = torch.minimum(q1, q2)\n        v = self', '        q = (q1 + q2) / 2\n        v = self'),
+    Bug('maximum for minimum', 'iql', FULL, 'forward', Q, 'adv = torch.minimum(q1, q2) - v', 'adv = torch.maximum(q1, q2) - v'),
+    Bug('expectile of the wrong side', 'iql', PARTIAL, 'forward', 'agent.py', 'torch.where(adv >= 0, expectile', 'torch.where(adv < 0, expectile'),
+    Bug('advantage of the wrong sign', 'iql', FULL, 'forward', Q, 'adv = torch.minimum(q1, q2) - v', 'adv = v - torch.minimum(q1, q2)'),
+    Bug('s for s\' in the target', 'iql', PARTIAL, 'forward', Q, "(batch['next_observations'], **goals)", "(batch['observations'], **goals)"),
+    Bug('mask left out', 'iql', PARTIAL, 'forward', Q, "self.config['discount'] * batch['masks'] * next_v", "self.config['discount'] * next_v"),
+    Bug('discount squared', 'iql', PARTIAL, 'forward', Q, "self.config['discount'] * batch['masks']", "self.config['discount'] ** 2 * batch['masks']"),
+    Bug('terminals for masks', 'iql', PARTIAL, 'forward', Q, "self.config['discount'] * batch['masks']", "self.config['discount'] * batch['terminals']"),
+    Bug('discount on the reward, too', 'iql', PARTIAL, 'forward', Q, "q = batch['rewards'] + self.config['discount'] * batch['masks'] * next_v", "q = self.config['discount'] * (batch['rewards'] + batch['masks'] * next_v)"),
+    Bug('online critic for the target', 'iql', PARTIAL, 'forward', Q, "        q1, q2 = self.network.select(f'target_{prefix}critic')(", "        q1, q2 = self.network.select(f'{prefix}critic')("),
+    Bug('target critic for the online one', 'iql', FULL, 'forward', Q, "        q1, q2 = self.network.select(f'{prefix}critic')(\n            batch['observations'], actions=batch['actions'], **goals\n        )\n        adv", "        q1, q2 = self.network.select(f'target_{prefix}critic')(\n            batch['observations'], actions=batch['actions'], **goals\n        )\n        adv"),
+    Bug('sum for mean', 'iql', PARTIAL, 'forward', Q, '((q1 - q) ** 2 + (q2 - q) ** 2).mean()', '((q1 - q) ** 2 + (q2 - q) ** 2).sum()'),
+    Bug('one critic only', 'iql', PARTIAL, 'forward', Q, '((q1 - q) ** 2 + (q2 - q) ** 2).mean()', '((q1 - q) ** 2 + (q1 - q) ** 2).mean()'),
+    Bug('temperature dropped', 'iql', FULL, 'forward', Q, 'torch.exp(adv * alpha).clip', 'torch.exp(adv).clip'),
+    Bug('clip dropped', 'iql', FULL, 'forward', Q, 'torch.exp(adv * alpha).clip(max=100.0)', 'torch.exp(adv * alpha)'),
+    Bug('clip before exp', 'iql', FULL, 'forward', Q, 'torch.exp(adv * alpha).clip(max=100.0)', 'torch.exp((adv * alpha).clip(max=100.0))'),
+    Bug('(B, 1) against (B,)', 'iql', FULL, 'forward', Q, 'adv = torch.minimum(q1, q2) - v', 'adv = torch.minimum(q1, q2) - v[:, None]'),
+    Bug('next observations for the actor', 'iql', PRE, 'forward', 'agent.py', "        dist = self.network.select('actor')(batch['observations'], params=grad_params)\n        log_prob", "        dist = self.network.select('actor')(batch['next_observations'], params=grad_params)\n        log_prob"),
+    Bug('next actions cloned', 'iql', PRE, 'forward', 'agent.py', "self.behavioral_cloning(dist, batch['actions'])\n        bc_loss = -log_prob", "self.behavioral_cloning(dist, batch['next_actions'])\n        bc_loss = -log_prob"),
+    # InFOM
+    Bug('Euler step of the wrong size', 'infom', PRE, 'forward', 'infom.py', "step_size = (end_times - init_times) / self.config['num_flow_steps']", "step_size = (end_times - init_times) / (self.config['num_flow_steps'] - 1)"),
+    Bug('one Euler step less', 'infom', PRE, 'forward', 'infom.py', "        for i in range(self.config['num_flow_steps']):", "        for i in range(self.config['num_flow_steps'] - 1):", lines=('goals, _ = step(goals, i)',)),
+    Bug('times from 1', 'infom', PRE, 'forward', 'infom.py', 'times = i * step_size + init_times', 'times = (i + 1) * step_size + init_times'),
+    Bug('clip outside the loop', 'infom', FULL, 'forward', 'infom.py', "            if self.config['clip_flow_goals']:", "            if self.config['clip_flow_goals'] and i == self.config['num_flow_steps'] - 1:", lines=('goals = clip(goals, observation_min + 1e-5, observation_max - 1e-5)', 'return goals, None')),
+    Bug('goals clipped at the bounds themselves', 'infom', FULL, 'forward', 'infom.py', 'goals = clip(goals, observation_min + 1e-5, observation_max - 1e-5)', 'goals = clip(goals, observation_min, observation_max)'),
+    Bug('online field for the target field', 'infom', PRE, 'forward', 'infom.py', "            field='target_critic_vf',\n", "            field='critic_vf',\n", lines=('velocity = self.network.select(field)(goals, times, observations, actions, latents)',)),
+    Bug('noise and data swapped', 'infom', PRE, 'forward', 'infom.py', 'path = times[..., None] * observations + (1 - times[..., None]) * noises', 'path = times[..., None] * noises + (1 - times[..., None]) * observations'),
+    Bug('velocity of the wrong sign', 'infom', PRE, 'forward', 'infom.py', 'velocity = (observations - noises).detach()', 'velocity = (noises - observations).detach()'),
+    Bug('KL of log sigma', 'infom', PRE, 'forward', 'infom.py', '(1 + 2 * log_stds - means**2', '(1 + log_stds - means**2'),
+    Bug('mean for minimum of an ensemble', 'infom', FULL, 'forward', 'agent.py', "values.mean(axis=0) if how == 'mean' else values.amin(axis=0)", 'values.mean(axis=0)'),
+    Bug('discounts swapped', 'infom', PRE, 'forward', 'infom.py', '((1 - discount) * current_loss + discount * future_loss)', '(discount * current_loss + (1 - discount) * future_loss)'),
+    Bug('expected reward not scaled', 'infom', FULL, 'forward', 'infom.py', "target_q = rewards.mean(axis=0) / (1 - self.config['discount'])", 'target_q = rewards.mean(axis=0)'),
+    # FB
+    Bug('diagonal for off-diagonal', 'fb_repr', PRE, 'forward', 'fb_repr.py', 'off_diagonal = 1 - torch.eye(size).to(measures)', 'off_diagonal = torch.eye(size).to(measures)', lines=('residuals = (measures - self.config[\'discount\'] * target_measure) * off_diagonal',)),
+    Bug('einsum of the wrong axes', 'fb_repr', PRE, 'forward', 'fb_repr.py', "measures = torch.einsum('esd,td->est', forward, backward)\n\n", "measures = torch.einsum('etd,sd->est', forward, backward)\n\n"),
+    Bug('B for B - 1', 'fb_repr', PRE, 'forward', 'fb_repr.py', 'repr_off_diag_loss = 0.5 * (residuals**2).sum(axis=-1) / (size - 1)', 'repr_off_diag_loss = 0.5 * (residuals**2).sum(axis=-1) / size'),
+    Bug('half left out', 'fb_repr', PRE, 'forward', 'fb_repr.py', 'repr_off_diag_loss = 0.5 * (residuals', 'repr_off_diag_loss = (residuals'),
+    Bug('latents mixed the other way', 'fb_repr', PRE, 'forward', 'fb_repr.py', "torch.where(mix < self.config['latent_mix_prob'], latents, backward_latents)", "torch.where(mix < self.config['latent_mix_prob'], backward_latents, latents)"),
+    Bug('covariance of F', 'fb_repr', PRE, 'forward', 'fb_repr.py', 'covariance = torch.matmul(backward, backward.T)', 'covariance = torch.matmul(forward[0], forward[0].T)'),
+    Bug('permutation left out', 'fb_repr', PRE, 'forward', 'fb_repr.py', "select('backward_repr')(observations[perm])", "select('backward_repr')(observations)"),
+    # InfoNCE
+    Bug('softmax over the other axis', 'td_infonce', PRE, 'forward', 'td_infonce.py', "self.config['logit_agg']), -1).detach()", "self.config['logit_agg']), -2).detach()"),
+    Bug('logits not scaled', 'td_infonce', PRE, 'forward', 'infonce.py', "torch.einsum('eik,ejk->ije', phi, psi) / math.sqrt(phi.shape[-1])", "torch.einsum('eik,ejk->ije', phi, psi)"),
+    Bug('einsum transposed', 'td_infonce', PRE, 'forward', 'infonce.py', "torch.einsum('eik,ejk->ije', phi, psi)", "torch.einsum('eik,ejk->jie', phi, psi)"),
+    Bug('log-softmax over the other axis', 'td_infonce', PRE, 'forward', 'infonce.py', 'log_softmax(logits, axis)', 'log_softmax(logits, 0)'),
+    Bug('logsumexp without log B', 'td_infonce', FULL, 'forward', 'infonce.py', ' + math.log(logits.shape[0])', ''),
+    Bug('random goals for next states', 'td_infonce', PRE, 'forward', 'td_infonce.py', "critic(observations, batch['next_observations'], actions)", "critic(observations, batch['value_goals'], actions)"),
+    # HILP, ReBRAC
+    Bug('minimum for the mean of values', 'hilp', PRE, 'forward', 'hilp.py', 'adv = q - (v1_t + v2_t) / 2', 'adv = q - torch.minimum(v1_t, v2_t)'),
+    Bug('phi of the second member', 'hilp', PRE, 'forward', 'hilp.py', 'return next_phis[0] - phis[0]', 'return next_phis[1] - phis[1]'),
+    Bug('phis the other way round', 'hilp', PRE, 'forward', 'hilp.py', 'return next_phis[0] - phis[0]', 'return phis[0] - next_phis[0]'),
+    # gradients alone
+    Bug('live value in the target', 'iql', PARTIAL, 'backward', Q, "(batch['next_observations'], **goals)", "(batch['next_observations'], **goals, params=grad_params)"),
+    Bug('frozen value in its own loss', 'iql', PARTIAL, 'backward', Q, VALUE + '\n        value_loss', VALUE.replace(', params=grad_params', '') + '\n        value_loss'),
+    Bug('live advantage', 'iql', FULL, 'backward', Q, "v = self.network.select(f'{prefix}value')(batch['observations'], **goals)\n", "v = self.network.select(f'{prefix}value')(batch['observations'], **goals, params=grad_params)\n"),
+    Bug('live target critic', 'iql', PARTIAL, 'backward', Q, "            batch['observations'], actions=batch['actions'], **goals\n        )\n        q = torch", "            batch['observations'], actions=batch['actions'], **goals, params=grad_params\n        )\n        q = torch", lines=("q1, q2 = self.network.select(f'target_{prefix}critic')(",)),
+    Bug('no detach of mean |q|', 'infom', FULL, 'backward', 'agent.py', 'q_abs_mean = torch.abs(q).mean().detach()', 'q_abs_mean = torch.abs(q).mean()', config={'normalize_q_loss': True}),
+    Bug('latents not detached', 'infom', PRE, 'backward', 'infom.py', 'next_observations, latents.detach(), times', 'next_observations, latents, times'),
+    Bug('latents detached for the current flow', 'infom', PRE, 'backward', 'infom.py', '            observations, actions, latents, times, grad_params, current_rng', '            observations, actions, latents.detach(), times, grad_params, current_rng'),
+    Bug('means detached in the KL', 'infom', PRE, 'backward', 'infom.py', 'means, log_stds = latent_dist.loc, torch', 'means, log_stds = latent_dist.loc.detach(), torch'),
+    Bug('weights not detached', 'td_infonce', PRE, 'backward', 'td_infonce.py', "            batch['next_observations'], batch['value_goals'], next_actions, info=True\n", "            batch['next_observations'], batch['value_goals'], next_actions, info=True, params=self.network.params\n", lines=("_, phi, psi = self.network.select('target_critic')(", "return softmax(aggregate(logits, self.config['logit_agg']), -1)")),
+    Bug('psi detached', 'td_infonce', PRE, 'backward', 'td_infonce.py', 'pair_logits(random_phi, random_psi)', 'pair_logits(random_phi, random_psi.detach())'),
+    Bug('backward representation frozen', 'fb_repr', PRE, 'backward', 'fb_repr.py', "self.network.select('backward_repr')(next_observations, params=grad_params)", "self.network.select('backward_repr')(next_observations)"),
+    Bug('live forward representation of the actor', 'fb_repr', PRE, 'backward', 'fb_repr.py', 'forward = self.network.select(\'forward_repr\')(observations, latents, actions, goal_encoded=True)', 'forward = self.network.select(\'forward_repr\')(observations, latents, actions, goal_encoded=True, params=grad_params)'),
+    Bug('covariance detached on one side', 'fb_repr', PRE, 'backward', 'fb_repr.py', 'torch.matmul(backward, backward.T)', 'torch.matmul(backward, backward.T.detach())'),
+    Bug('critic frozen in its loss', 'rebrac', FULL, 'backward', 'rebrac.py', "", ""),
+    Bug('live critic of the actor', 'infom', FULL, 'backward', 'infom.py', "qs = self.network.select('critic')(batch['observations'], actions)", "qs = self.network.select('critic')(batch['observations'], actions, params=grad_params)"),
+    Bug('phi detached', 'hilp', PRE, 'backward', 'networks.py', 'phi_g = goals if is_phi else self.features(goals)', 'phi_g = goals if is_phi else self.features(goals).detach()'),
+)
