@@ -31,7 +31,7 @@ class LineMap:
     def _places(self, side: int, stack: Iterable[Line]) -> list[Place]:
         found = {(line.file, line.line): line for line in stack}
         self.lines[side].update(found)
-        self.counts[side].update(found)
+        self.counts[side].update(found.keys())
         return list(found)
 
     @functools.cached_property
