@@ -1,7 +1,7 @@
 """From a value without a partner to the line that is to blame for it."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from parity.locating import kinds
@@ -10,6 +10,10 @@ from parity.locating.lines import LineMap
 from parity.locating.matching import Matching, turned
 from parity.locating.sources import Line, Stack
 from parity.locating.trace import Trace, Value
+
+# How many operations a line may leave out, one after the other: a gelu is ten in jax.
+LEFT_OUT = 12
+Reason = tuple[Line, str]
 
 
 class Suspect(NamedTuple):
@@ -31,29 +35,43 @@ class Blame:
     def suspects(self, index: int) -> list[Suspect]:
         """The lines that may be to blame for a frontier value of the port, the likeliest first."""
         partner = self.partner(index)
-        if partner is None:
-            return self._named(self._own(PORT, index, 'no such value in the reference'), index, None)
-        index, partner = self._ascend(index, partner)
-        found = [*self._by_operands(index, partner), *self._own(PORT, index, 'computed otherwise')]
-        found += self._around(index)
-        return self._named(found, index, partner)
+        if partner is not None:
+            index, partner = self._ascend(index, partner)
+        reasons: list[Reason] = []
+        if partner is not None:
+            reasons += self._left_out(index, partner)
+            reasons += self._rearranged(index, partner)
+            reasons += self._replaced(index, partner)
+        reasons += self._own(PORT, index, 'computed otherwise')
+        reasons += self._around(index)
+        found: dict[tuple[str, int], Suspect] = {}
+        for line, why in reasons:
+            found.setdefault((line.file, line.line), Suspect(line, why, index, partner))
+        return list(found.values())
+
+    # --- what the reference has in the place of a value
 
     def partner(self, index: int) -> int | None:
-        """The reference's value that was computed in the place of one of the port's: from the most common operands."""
-        operands = self.port.operands(index)
-        scores: list[tuple[float, int]] = []
-        for other in self.regions[REFERENCE].values:
-            theirs = {value.index for value in self.reference.operands(other)}
-            shared = sum(bool(theirs.intersection(self.matching.found[PORT].get(x.index, ()))) for x in operands)
-            if shared:
-                scores.append((self._likeness(index, other, shared / max(len(operands), len(theirs))), -other))
-        return -max(scores)[1] if scores else None
+        """The reference's value that was computed in the place of one of the port's.
 
-    def _likeness(self, index: int, other: int, shared: float) -> float:
+        From the most common operands; without any, by the same operation on the corresponding line.
+        """
+        scores = [(self._likeness(index, other), -other) for other in self.regions[REFERENCE].values]
+        best = max(scores, default=(0.0, 0))
+        return -best[1] if best[0] >= 0.8 else None
+
+    def _likeness(self, index: int, other: int) -> float:
         mine, theirs = self.port[index], self.reference[other]
-        lines = bool(mine.stack and theirs.stack) and self.lines.correspond(theirs.stack[0], mine.stack[0])
-        first = other in self.regions[REFERENCE].frontier
-        return shared + 0.3 * first + 0.4 * kinds.alike(mine.operation, theirs.operation) + 0.4 * lines
+        operands = self.port.operands(index)
+        found = {value.index for value in self.reference.operands(other)}
+        shared = sum(bool(found.intersection(self.matching.found[PORT].get(x.index, ()))) for x in operands)
+        share = 0.5 + shared / max(len(operands), len(found)) if shared else 0.0
+        first = 0.3 * (other in self.regions[REFERENCE].frontier)
+        same = kinds.alike(mine.operation, theirs.operation)
+        return share + first + 0.4 * same + 0.4 * self._correspond(mine, theirs) + 0.1 * (mine.print.shape == theirs.print.shape)
+
+    def _correspond(self, mine: Value, theirs: Value) -> bool:
+        return bool(mine.stack and theirs.stack) and self.lines.correspond(theirs.stack[0], mine.stack[0])
 
     def _ascend(self, index: int, partner: int) -> tuple[int, int]:
         """The operations further up where the two computations first part.
@@ -62,68 +80,133 @@ class Blame:
         """
         while True:
             mine, theirs = self._different(index, partner)
-            pairs = [(a, b) for a in mine for b in theirs if self._comparable(a, b)]
+            pairs = [(a, b) for a in mine for b in theirs if self._comparable(a, b) and not self._between(a, b)]
             if not pairs:
                 return index, partner
-            index, partner = (value.index for value in max(pairs, key=lambda pair: self._closeness(*pair)))
+            best = max(pairs, key=lambda pair: (pair[0].print.shape == pair[1].print.shape, self._correspond(*pair)))
+            index, partner = best[0].index, best[1].index
 
     def _comparable(self, a: Value, b: Value) -> bool:
         surplus = a.index in self.matching.excess[PORT] or not self.matching.has(PORT, a.index)
         return surplus and a.leaf is None and b.leaf is None and kinds.alike(a.operation, b.operation)
 
-    def _closeness(self, a: Value, b: Value) -> tuple[bool, bool]:
-        return a.print.shape == b.print.shape, bool(a.stack and b.stack) and self.lines.correspond(b.stack[0], a.stack[0])
-
     def _different(self, index: int, partner: int) -> tuple[list[Value], list[Value]]:
         """The operands of the two operations that the other one does not have."""
-        mine, theirs = self.port.operands(index), self.reference.operands(partner)
+        mine, theirs = self.port.operands(index), self._unfused(index, partner)
         same = self.matching.same
         return (
             [a for a in mine if not any(same(PORT, a.index, b.index) for b in theirs)],
             [b for b in theirs if not any(same(PORT, a.index, b.index) for a in mine)],
         )
 
-    def _by_operands(self, index: int, partner: int) -> Iterable[tuple[Line, str]]:
-        mine, theirs = self._different(index, partner)
-        value, other = self.port[index], self.reference[partner]
-        if not kinds.alike(value.operation, other.operation) and self._follows(partner, value.operation):
-            yield from self._missing(partner)
-        if not mine and not theirs:
-            yield from self._turned(index)
-        for operand in mine:
-            yield from self._wrong_operand(value, operand, bool(theirs))
+    def _unfused(self, index: int, partner: int) -> list[Value]:
+        """The operands of the reference's operation; where the port's adds to a product, the product's as well."""
+        theirs = self.reference.operands(partner)
+        if self.port[index].operation not in kinds.FUSED or self.reference[partner].operation in kinds.PRODUCTS:
+            return theirs
+        parts = [self.reference.operands(b.index) if b.operation in kinds.PRODUCTS else [b] for b in theirs]
+        return [b for part in parts for b in part]
 
-    def _follows(self, partner: int, operation: str) -> bool:
+    # --- reasons
+
+    def _left_out(self, index: int, partner: int) -> Iterator[Reason]:
+        """Operations that the reference applies between an operand of the port's and its use."""
+        value, other = self.port[index], self.reference[partner]
+        mine, theirs = self._different(index, partner)
+        for operand in mine:
+            for replacement in theirs:
+                yield from self._skipped(value, operand, self._between(operand, replacement))
+        in_its_place = not mine and not theirs and value.print.shape == other.print.shape
+        if not kinds.alike(value.operation, other.operation) and not in_its_place and self._follows(partner, value):
+            for operand in self.port.operands(index):
+                if not operand.plain and self._is_operand(operand, partner):
+                    yield from self._skipped(value, operand, [partner])
+
+    def _between(self, operand: Value, other: Value) -> list[int]:
+        """The operations by which the reference makes `other` of the port's operand, if it does."""
+        region = self.regions[REFERENCE].values
+        paths, front = {other.index: [other.index]}, [other.index]
+        for _ in range(LEFT_OUT):
+            for index in front:
+                if self._is_operand(operand, index):
+                    return paths[index]
+            waiting = [(x.index, i) for i in front for x in self.reference.operands(i) if i in region or i == other.index]
+            front = [index for index, _ in waiting if index not in paths and self.reference[index].leaf is None]
+            paths |= {index: [*paths[user], index] for index, user in waiting if index not in paths}
+        return []
+
+    def _is_operand(self, operand: Value, index: int) -> bool:
+        return any(self.matching.same(PORT, operand.index, x.index) for x in self.reference.operands(index))
+
+    def _follows(self, partner: int, value: Value) -> bool:
         """Whether the reference applies the port's operation later: then the port leaves one out."""
-        users = self._users.get(partner, ())
-        return any(kinds.alike(self.reference[user].operation, operation) for user in users)
+        front, seen = [partner], {partner}
+        for _ in range(LEFT_OUT):
+            front = [user for i in front for user in self._users.get(i, ()) if user not in seen]
+            seen.update(front)
+            if any(kinds.alike(self.reference[i].operation, value.operation) for i in front):
+                return True
+        return False
 
     @functools.cached_property
     def _users(self) -> dict[int, list[int]]:
         return self.reference.users()
 
-    def _missing(self, partner: int) -> Iterable[tuple[Line, str]]:
-        for line, _ in self._own(REFERENCE, partner, ''):
-            mapped = self.lines.other(REFERENCE, line)
-            if mapped is not None:
-                yield mapped, f'the reference applies {self.reference[partner].operation} here'
-                return
+    def _skipped(self, value: Value, operand: Value, skipped: list[int]) -> Iterator[Reason]:
+        """Where the port leaves operations out: on the line that corresponds to the one with all of them.
 
-    def _turned(self, index: int) -> Iterable[tuple[Line, str]]:
-        """Operands that are laid out otherwise than the reference's."""
-        for operand in self.port[index].operands:
-            value = self.port[operand]
-            for other in self.matching.found[PORT].get(value.root, ()):
-                if value.stack and turned(self.port[value.root], self.reference[other]):
-                    yield value.stack[0], 'the operand is transposed'
+        What a library's layer does for the reference, the port may do inside the call that corresponds.
+        """
+        line = common([self.reference[i].stack for i in skipped])
+        there = line and self.lines.other(REFERENCE, line)
+        if there is None or line is None:
+            return
+        why = f'the reference applies {self.reference[skipped[-1]].operation} here'
+        inner = [
+            (inside.stack[0], why)
+            for inside in (value, operand)
+            if any(line[:2] == there[:2] for line in inside.stack[1:])
+        ]
+        within = self.reference[skipped[-1]].library
+        yield from inner if within else []
+        yield there, why
+        yield from inner if not within else []
 
-    def _wrong_operand(self, value: Value, operand: Value, replaced: bool) -> Iterable[tuple[Line, str]]:
-        entry = self.entry(value, operand)
-        if operand.plain and operand.leaf is None:
-            if operand.stack and not self.matching.has(PORT, operand.index) and operand.print.size > 1:
-                yield operand.stack[0], 'this mask or number differs'
-        elif replaced and entry is not None and (operand.leaf is None or operand.leaf.startswith('given')):
-            yield entry, 'the reference uses another value here'
+    def _rearranged(self, index: int, partner: int) -> Iterator[Reason]:
+        """The same operands in another order, or one of them transposed."""
+        if any(self._different(index, partner)):
+            return
+        value, other = self.port[index], self.reference[partner]
+        for i in value.operands:
+            for j in other.operands:
+                a, b = self.port[i], self.reference[j]
+                if a.stack and self.matching.same(PORT, a.root, b.root) and turned(a, b):
+                    yield self.port[a.root].stack[0] if a.root != i else a.stack[0], 'the operand is transposed'
+        first = self.reference[other.operands[0]].root if other.operands else None
+        if first is not None and value.operands and value.operation in kinds.MOVES:
+            root = self.port[value.operands[0]].root
+            if not self.matching.same(PORT, root, first):
+                line = self.entry(value, self.port[root])
+                yield from [(line, 'the operands are in another order')] if line else []
+
+    def _replaced(self, index: int, partner: int) -> Iterator[Reason]:
+        """Operands in whose place the reference has another value."""
+        mine, theirs = self._different(index, partner)
+        value = self.port[index]
+        for operand in mine:
+            made = operand.stack and meeting(value.stack, operand.stack)
+            if operand.leaf is None and made and (operand.constant or self._same_statement(operand, theirs)):
+                if not operand.constant or operand.print.shape:
+                    yield (operand.stack[0] if operand.constant else made), 'the reference makes another value here'
+            line = self.entry(value, operand)
+            is_input = operand.leaf is None or operand.leaf.startswith('given')
+            if theirs and line is not None and is_input and not operand.constant:
+                yield line, 'the reference uses another value here'
+
+    def _same_statement(self, operand: Value, theirs: list[Value]) -> bool:
+        """Whether the values were made on one line, as by an unpacking, and taken for each other."""
+        confirmed = self.matching.has(PORT, operand.index)
+        return confirmed and any(self._correspond(operand, other) and other.leaf is None for other in theirs)
 
     def entry(self, value: Value, operand: Value) -> Line | None:
         """The line at which an operand, or a layout of it, entered the calls around an operation."""
@@ -136,37 +219,36 @@ class Blame:
             return line
         return None
 
-    def _own(self, side: int, index: int, why: str) -> list[tuple[Line, str]]:
+    def _own(self, side: int, index: int, why: str) -> list[Reason]:
         """The innermost line that did not do the same operation well in another call, then the innermost."""
         value = self.matching.traces[side][index]
-        lines: list[tuple[Line, str]] = []
+        itself = {index, *self.matching.found[1 - side].get(self.matching.found[side].get(index, [-1])[0], ())}
+        lines: list[Reason] = []
         for depth in range(1, len(value.stack) + 1):
-            if (value.operation, value.stack[:depth]) not in self._good[side]:
+            if not self._good[side].get((value.operation, value.stack[:depth]), set()) - itself:
                 lines.append((value.stack[depth - 1], why))
                 break
-        return lines + [(line, why) for line in value.stack[:1]]
+        # a loop over one line: it did it well, and did it wrong; the call is as suspect as what it calls
+        called = value.stack[1:2] if not lines else ()
+        return lines + [(line, why) for line in (*called, *value.stack[:1])]
 
     @functools.cached_property
-    def _good(self) -> tuple[set[tuple[str, Stack]], set[tuple[str, Stack]]]:
-        good: tuple[set[tuple[str, Stack]], set[tuple[str, Stack]]] = (set(), set())
+    def _good(self) -> tuple[dict[tuple[str, Stack], set[int]], dict[tuple[str, Stack], set[int]]]:
+        """The values that both sides have, by their operation and the inner lines that computed them."""
+        good: tuple[dict[tuple[str, Stack], set[int]], dict[tuple[str, Stack], set[int]]] = ({}, {})
         for side, trace in enumerate(self.matching.traces):
             for value in trace:
                 if not value.plain and self.matching.has(side, value.root):
-                    good[side].update((value.operation, value.stack[:k]) for k in range(1, len(value.stack) + 1))
+                    for depth in range(1, len(value.stack) + 1):
+                        good[side].setdefault((value.operation, value.stack[:depth]), set()).add(value.index)
         return good
 
-    def _around(self, index: int) -> Iterable[tuple[Line, str]]:
+    def _around(self, index: int) -> Iterable[Reason]:
         """Where the operands came from, and who called."""
         for operand in self.port.operands(index):
             if operand.stack and not operand.plain:
                 yield meeting(self.port[index].stack, operand.stack), 'made an operand'
         yield from ((line, 'called this') for line in self.port[index].stack[1:])
-
-    def _named(self, lines: Iterable[tuple[Line, str]], index: int, partner: int | None) -> list[Suspect]:
-        found: dict[tuple[str, int], Suspect] = {}
-        for line, why in lines:
-            found.setdefault((line.file, line.line), Suspect(line, why, index, partner))
-        return list(found.values())
 
 
 def meeting(user: Stack, maker: Stack) -> Line:
@@ -179,6 +261,12 @@ def meeting(user: Stack, maker: Stack) -> Line:
         if mine.line != theirs.line:
             break
     return line
+
+
+def common(stacks: list[Stack]) -> Line | None:
+    """The innermost line that all calls have in common."""
+    shared = [lines[0] for lines in zip(*(stack[::-1] for stack in stacks), strict=False) if len(set(lines)) == 1]
+    return shared[-1] if shared else None
 
 
 def ranked(found: list[list[Suspect]]) -> list[Suspect]:

@@ -10,7 +10,7 @@ import numpy as np
 from parity import trees
 from parity.locating import kinds
 from parity.locating.primitives import evaluate, shown
-from parity.locating.sources import Line, Stack, user_stack
+from parity.locating.sources import Line, Stack, is_user, user_stack
 from parity.locating.trace import Trace
 from parity.trees import Arrays
 
@@ -98,7 +98,7 @@ class Interpreter:
 
     def __init__(self) -> None:
         self.trace, self.steps = Trace(), list[Step]()
-        self.inside_custom = 0
+        self.inside_custom, self.library = 0, False
 
     def run(self, jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Known], outer: Stack) -> list[Known]:
         """The results of a jaxpr; outer: the lines of the equation that it belongs to."""
@@ -112,7 +112,9 @@ class Interpreter:
 
         for i, equation in enumerate(jaxpr.eqns):
             operands = [read(v) for v in equation.invars]
-            results = self._equation(equation, operands, _lines(equation, outer))
+            frames = _frames(equation)
+            self.library = bool(frames) and not is_user(frames[0].file)
+            results = self._equation(equation, operands, _lines(frames, outer))
             known |= dict(zip(equation.outvars, results, strict=True))
             for v in (*equation.invars, *equation.outvars):
                 if not _is_literal(v) and last.get(v, i) <= i and v not in kept:
@@ -156,7 +158,8 @@ class Interpreter:
         for result in results:
             array = shown(result)
             active = flows and array.dtype.kind == 'f'
-            found.append((self.trace.add(name, indices, stack, array, active=active).index, result))
+            value = self.trace.add(name, indices, stack, array, active=active, library=self.library)
+            found.append((value.index, result))
         self._step(apply, operands, [index for index, _ in found if index is not None], key)
         return found
 
@@ -211,19 +214,22 @@ def _is_literal(variable: Any) -> bool:
     return hasattr(variable, 'val')
 
 
-def _lines(equation: Any, outer: Stack) -> Stack:
+def _frames(equation: Any) -> list[Line]:
+    """The frames of an equation outside of jax, innermost first."""
+    from jax._src import source_info_util  # the only place where jax keeps them
+
+    traceback = equation.source_info.traceback
+    frames = source_info_util.user_frames(traceback) if traceback is not None else ()
+    return [Line(frame.file_name, frame.start_line, frame.function_name) for frame in frames]
+
+
+def _lines(frames: list[Line], outer: Stack) -> Stack:
     """The user's lines of an equation, innermost first.
 
     A jitted function that is traced once has the lines of its first call: then those of this call count.
     """
-    from jax._src import source_info_util  # the only place where jax keeps them
-
-    traceback = equation.source_info.traceback
-    if traceback is None:
-        return outer
-    frames = [Line(f.file_name, f.start_line, f.function_name) for f in source_info_util.user_frames(traceback)]
     stack = user_stack(frames)
-    return stack if not outer or stack[-len(outer) :] == outer else outer
+    return stack if stack and (not outer or stack[-len(outer) :] == outer) else outer
 
 
 def _binding(equation: Any) -> Callable[..., Any]:

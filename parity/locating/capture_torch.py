@@ -98,10 +98,10 @@ class Recorder(TorchDispatchMode):
             self.drawing = False
             frames = _frames(sys._getframe(1))
             given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
-            operands = self._operands(given, frames)
+            operands, entries = self._operands(given, frames), tuple(_entry(x, frames) for x in given)
             for result in tree_leaves(results):
                 if isinstance(result, torch.Tensor):
-                    self._result(f'random.{kind}', operands, frames, result, False, (), False)
+                    self._result(f'random.{kind}', operands, frames, result, False, entries, False)
             return results
 
         return called

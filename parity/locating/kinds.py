@@ -5,7 +5,7 @@ LAYOUT = frozenset(
     (
         # jax
         'reshape', 'broadcast_in_dim', 'squeeze', 'expand_dims', 'transpose', 'stop_gradient', 'copy', 'copy_p',
-        'device_put', 'optimization_barrier', 'reduce_precision',
+        'device_put', 'optimization_barrier', 'reduce_precision', 'random_wrap', 'random_unwrap',
         # torch
         'view', '_unsafe_view', 't', 'permute', 'expand', 'unsqueeze', 'detach', 'alias', 'clone', '_to_copy',
         'contiguous', 'view_as', '_reshape_alias', 'copy', 'reshape_as', 'swapaxes', 'movedim', 'detach_',
@@ -40,6 +40,8 @@ SUMS = frozenset(
 PRODUCTS = frozenset(
     ('dot_general', 'mm', 'addmm', 'bmm', 'baddbmm', 'mv', 'dot', 'conv_general_dilated', 'convolution')
 )
+# torch adds to a product in one operation.
+FUSED = frozenset(('addmm', 'baddbmm', 'convolution'))
 
 _ALIASES: dict[str, tuple[str, ...]] = {
     'product': (*PRODUCTS, 'mul'),
@@ -54,7 +56,7 @@ _ALIASES: dict[str, tuple[str, ...]] = {
     'part': ('slice', 'select', 'unbind', 'split', 'narrow', 'index', 'gather', 'dynamic_slice', 'squeeze',
              'split_with_sizes', 'index_select', 'scan_slice', 'diagonal'),
     'compare': ('gt', 'lt', 'ge', 'le', 'eq', 'ne', 'logical_not', 'not', 'and', 'logical_and', 'or', 'logical_or'),
-    'gelu': ('gelu', 'tanh', 'integer_pow', 'erf', 'mul', 'erfc', 'add'),
+    'gelu': ('gelu', 'tanh', 'integer_pow', 'erf', 'erfc'),
     'sigmoid': ('logistic', 'sigmoid', 'silu', 'softplus', 'log_sigmoid_forward'),
     'softmax': ('_softmax', '_log_softmax', 'logsumexp', 'reduce_max', 'exp', 'log', 'div', 'sub'),
     'softplus': ('softplus', 'logaddexp', 'max', 'log1p', 'select_n'),
@@ -71,4 +73,5 @@ for _kind, _names in _ALIASES.items():
 
 def alike(first: str, second: str) -> bool:
     """Whether the operation of one side can be that of the other, or a part of it."""
-    return first == second or bool(_KINDS.get(first, frozenset()) & _KINDS.get(second, frozenset()))
+    drawn = first.startswith('random') and second.startswith('random')
+    return first == second or drawn or bool(_KINDS.get(first, frozenset()) & _KINDS.get(second, frozenset()))

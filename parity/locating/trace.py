@@ -26,6 +26,7 @@ class Value:
     leaf:     the name of an input: `params/...`, `batch/...`.
     active:   whether a gradient flows from it to what is differentiated.
     noise:    an estimate of its rounding, absolute.
+    library:  whether an installed library computed it that the innermost line called, as flax does for a layer.
     entries:  for each operand, the line at which it entered the calls around the operation, if known.
     cotangent: of the loss with respect to it, once the backward pass has run.
     """
@@ -40,6 +41,7 @@ class Value:
     leaf: str | None = None
     active: bool = False
     noise: float = 0.0
+    library: bool = False
     entries: tuple[Line | None, ...] = ()
     cotangent: Fingerprint | None = None
 
@@ -93,25 +95,24 @@ class Trace:
         array: np.ndarray,
         *,
         active: bool = False,
+        library: bool = False,
         entries: tuple[Line | None, ...] = (),
     ) -> Value:
         """A new value. Floating values are taken at float64."""
         index = len(self.values)
         given = [self.values[i] for i in operands]
         printed = fingerprint(array)
-        same = (
-            operation in kinds.LAYOUT and len(given) >= 1 and (given[0].print.dtype[0] == 'f') == (array.dtype.kind == 'f')
-        )
         value = Value(
             index,
             operation,
             operands,
             stack,
             printed,
-            root=given[0].root if same else index,
+            root=given[0].root if _is_layout(operation, given, printed) else index,
             constant=all(value.constant for value in given),
             active=active,
             noise=_noise(operation, given, printed),
+            library=library,
             entries=entries,
         )
         self.values.append(value)
@@ -146,6 +147,14 @@ class Trace:
                 for operand in self.operands(value.index):
                     found.setdefault(operand.index, []).append(value.index)
         return found
+
+
+def _is_layout(operation: str, given: list[Value], printed: Fingerprint) -> bool:
+    """Whether an operation leaves its operand as it is, but for its layout. Another precision is another value."""
+    if not given or given[0].print.dtype != printed.dtype:
+        return False
+    whole = operation in kinds.MOVES and len(given) == 1 and given[0].print.shape == printed.shape
+    return operation in kinds.LAYOUT or whole and bool((given[0].print.sketch == printed.sketch).all())
 
 
 def tolerance(a: Value, b: Value) -> float:
