@@ -73,22 +73,37 @@ class Blame:
     def _correspond(self, mine: Value, theirs: Value) -> bool:
         return bool(mine.stack and theirs.stack) and self.lines.correspond(theirs.stack[0], mine.stack[0])
 
-    def _ascend(self, index: int, partner: int) -> tuple[int, int]:
+    def _ascend(self, index: int, partner: int) -> tuple[int, int | None]:
         """The operations further up where the two computations first part.
 
         A wrong value may be one that the reference has, too, but elsewhere: it is then computed too often.
         """
         while True:
             mine, theirs = self._different(index, partner)
-            pairs = [(a, b) for a in mine for b in theirs if self._comparable(a, b) and not self._between(a, b)]
+            pairs = [(a, b) for a in mine for b in theirs if self._comparable(a, b)]
             if not pairs:
-                return index, partner
+                break
             best = max(pairs, key=lambda pair: (pair[0].print.shape == pair[1].print.shape, self._correspond(*pair)))
             index, partner = best[0].index, best[1].index
+        surplus = [a.index for a in mine if self._is_surplus(a)] if theirs else []
+        if not surplus:
+            return index, partner
+        first = self._first_surplus(surplus[0])
+        return first, self.partner(first)
 
     def _comparable(self, a: Value, b: Value) -> bool:
-        surplus = a.index in self.matching.excess[PORT] or not self.matching.has(PORT, a.index)
-        return surplus and a.leaf is None and b.leaf is None and kinds.alike(a.operation, b.operation)
+        if a.leaf is not None or b.leaf is not None or not kinds.alike(a.operation, b.operation):
+            return False
+        wrong = not self.matching.has(PORT, a.index) or self._is_surplus(a)
+        return wrong and (self._correspond(a, b) or not self._between(a, b))
+
+    def _is_surplus(self, value: Value) -> bool:
+        return value.index in self.matching.excess[PORT] and value.leaf is None and not value.plain
+
+    def _first_surplus(self, index: int) -> int:
+        """The first of the operations that made a value once too often."""
+        surplus = [x.index for x in self.port.operands(index) if self._is_surplus(x) and x.index != index]
+        return min(map(self._first_surplus, surplus), default=index)
 
     def _different(self, index: int, partner: int) -> tuple[list[Value], list[Value]]:
         """The operands of the two operations that the other one does not have."""
@@ -142,15 +157,15 @@ class Blame:
         """Whether the reference applies the port's operation later: then the port leaves one out."""
         front, seen = [partner], {partner}
         for _ in range(LEFT_OUT):
-            front = [user for i in front for user in self._users.get(i, ()) if user not in seen]
+            front = [user for i in front for user in self._users[REFERENCE].get(i, ()) if user not in seen]
             seen.update(front)
             if any(kinds.alike(self.reference[i].operation, value.operation) for i in front):
                 return True
         return False
 
     @functools.cached_property
-    def _users(self) -> dict[int, list[int]]:
-        return self.reference.users()
+    def _users(self) -> tuple[dict[int, list[int]], dict[int, list[int]]]:
+        return self.reference.users(), self.port.users()
 
     def _skipped(self, value: Value, operand: Value, skipped: list[int]) -> Iterator[Reason]:
         """Where the port leaves operations out: on the line that corresponds to the one with all of them.
@@ -194,19 +209,26 @@ class Blame:
         mine, theirs = self._different(index, partner)
         value = self.port[index]
         for operand in mine:
-            made = operand.stack and meeting(value.stack, operand.stack)
-            if operand.leaf is None and made and (operand.constant or self._same_statement(operand, theirs)):
-                if not operand.constant or operand.print.shape:
-                    yield (operand.stack[0] if operand.constant else made), 'the reference makes another value here'
+            made = meeting(value.stack, operand.stack) if operand.stack and operand.leaf is None else None
+            if operand.constant and operand.print.shape and operand.stack:
+                yield operand.stack[0], 'the reference makes another value here'
+            elif made and not operand.constant and self._same_statement(operand, theirs):
+                yield made, 'the reference makes another value here'
             line = self.entry(value, operand)
             is_input = operand.leaf is None or operand.leaf.startswith('given')
             if theirs and line is not None and is_input and not operand.constant:
                 yield line, 'the reference uses another value here'
 
     def _same_statement(self, operand: Value, theirs: list[Value]) -> bool:
-        """Whether the values were made on one line, as by an unpacking, and taken for each other."""
-        confirmed = self.matching.has(PORT, operand.index)
-        return confirmed and any(self._correspond(operand, other) and other.leaf is None for other in theirs)
+        """Whether the values were made on one line, as by an unpacking, and taken for each other.
+
+        Not if the port uses the one more often than the reference: then it was chosen where it is used.
+        """
+        same = self.matching.found[PORT].get(operand.index, ())
+        often = max((len(self._users[REFERENCE].get(i, ())) for i in same), default=0)
+        if len(self._users[PORT].get(operand.index, ())) > often:
+            return False
+        return any(self._correspond(operand, other) and other.leaf is None for other in theirs)
 
     def entry(self, value: Value, operand: Value) -> Line | None:
         """The line at which an operand, or a layout of it, entered the calls around an operation."""
