@@ -132,7 +132,9 @@ class Blame:
             for replacement in theirs:
                 yield from self._skipped(value, operand, self._between(operand, replacement))
         in_its_place = not mine and not theirs and value.print.shape == other.print.shape
-        if not kinds.alike(value.operation, other.operation) and not in_its_place and self._follows(partner, value):
+        if kinds.alike(value.operation, other.operation) or other.operation in kinds.MOVES:
+            return
+        if self._follows(partner, value, 1 if in_its_place else LEFT_OUT):
             for operand in self.port.operands(index):
                 if not operand.plain and self._is_operand(operand, partner):
                     yield from self._skipped(value, operand, [partner])
@@ -153,10 +155,10 @@ class Blame:
     def _is_operand(self, operand: Value, index: int) -> bool:
         return any(self.matching.same(PORT, operand.index, x.index) for x in self.reference.operands(index))
 
-    def _follows(self, partner: int, value: Value) -> bool:
-        """Whether the reference applies the port's operation later: then the port leaves one out."""
+    def _follows(self, partner: int, value: Value, steps: int) -> bool:
+        """Whether the reference applies the port's operation within so many steps: then the port leaves some out."""
         front, seen = [partner], {partner}
-        for _ in range(LEFT_OUT):
+        for _ in range(steps):
             front = [user for i in front for user in self._users[REFERENCE].get(i, ()) if user not in seen]
             seen.update(front)
             if any(kinds.alike(self.reference[i].operation, value.operation) for i in front):
@@ -194,15 +196,28 @@ class Blame:
         value, other = self.port[index], self.reference[partner]
         for i in value.operands:
             for j in other.operands:
-                a, b = self.port[i], self.reference[j]
-                if a.stack and self.matching.same(PORT, a.root, b.root) and turned(a, b):
-                    yield self.port[a.root].stack[0] if a.root != i else a.stack[0], 'the operand is transposed'
-        first = self.reference[other.operands[0]].root if other.operands else None
-        if first is not None and value.operands and value.operation in kinds.MOVES:
-            root = self.port[value.operands[0]].root
-            if not self.matching.same(PORT, root, first):
-                line = self.entry(value, self.port[root])
-                yield from [(line, 'the operands are in another order')] if line else []
+                if self.matching.same(PORT, self.port[i].root, self.reference[j].root) and self._is_turned(i, j):
+                    first = self._first_turned(i)
+                    yield from [(line, 'the operand is transposed') for line in self.port[first].stack[:1]]
+        first_operand = self.reference.operands(partner)[:1]
+        root = self.port.operands(index)[:1]
+        if value.operation in kinds.MOVES and root and not self.matching.same(PORT, root[0].index, first_operand[0].index):
+            # what joins the values that it is given is called with them in their order
+            yield from [(line, 'the operands are in another order') for line in (*value.stack[1:2], *value.stack[:1])]
+
+    def _is_turned(self, index: int, other: int) -> bool:
+        return turned(self.port[index], self.reference[other])
+
+    def _first_turned(self, index: int) -> int:
+        """The first of the values that are transposed, of those that made this one."""
+        root = self.port[index].root
+        for operand in self.port.operands(root):
+            if any(self._is_turned(operand.index, i) for i in self.matching.found[PORT].get(operand.index, ())):
+                return self._first_turned(operand.index)
+        return root if root == index or self._is_turned_root(root) else index
+
+    def _is_turned_root(self, root: int) -> bool:
+        return all(self._is_turned(root, i) for i in self.matching.found[PORT].get(root, ()))
 
     def _replaced(self, index: int, partner: int) -> Iterator[Reason]:
         """Operands in whose place the reference has another value."""
@@ -226,7 +241,7 @@ class Blame:
         """
         same = self.matching.found[PORT].get(operand.index, ())
         often = max((len(self._users[REFERENCE].get(i, ())) for i in same), default=0)
-        if len(self._users[PORT].get(operand.index, ())) > often:
+        if len(self._users[PORT].get(operand.index, ())) > max(often, 1):
             return False
         return any(self._correspond(operand, other) and other.leaf is None for other in theirs)
 
@@ -243,11 +258,13 @@ class Blame:
 
     def _own(self, side: int, index: int, why: str) -> list[Reason]:
         """The innermost line that did not do the same operation well in another call, then the innermost."""
-        value = self.matching.traces[side][index]
-        itself = {index, *self.matching.found[1 - side].get(self.matching.found[side].get(index, [-1])[0], ())}
+        trace = self.matching.traces[side]
+        value = trace[index]
+        surplus = self.matching.excess[side]
         lines: list[Reason] = []
         for depth in range(1, len(value.stack) + 1):
-            if not self._good[side].get((value.operation, value.stack[:depth]), set()) - itself:
+            good = self._good[side].get((value.operation, value.stack[:depth]), ())
+            if not any(i not in surplus or trace[i].stack != value.stack for i in good):
                 lines.append((value.stack[depth - 1], why))
                 break
         # a loop over one line: it did it well, and did it wrong; the call is as suspect as what it calls
@@ -292,7 +309,8 @@ def common(stacks: list[Stack]) -> Line | None:
 
 
 def ranked(found: list[list[Suspect]]) -> list[Suspect]:
-    """The suspects of all frontier values: each one's likeliest first, each line once."""
+    """The suspects of all frontier values: each one's likeliest first, of the values computed first; each line once."""
+    found = sorted(found, key=lambda suspects: suspects[0].value if suspects else 0)
     order: dict[tuple[str, int], Suspect] = {}
     for place in range(max(map(len, found), default=0)):
         for suspects in found:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from parity import trees
-from parity.locating import kinds
+from parity.draws import replaced
 from parity.locating.primitives import evaluate, shown
 from parity.locating.sources import Line, Stack, is_user, user_stack
 from parity.locating.trace import Trace
@@ -29,6 +29,9 @@ CALLS = {
 }
 # Those that define their own derivative: for the backward pass they are one operation.
 CUSTOM = ('custom_jvp_call', 'custom_vjp_call', 'custom_vjp_call_jaxpr')
+
+# The scope in which random numbers are drawn: what happens there is nobody's to compare.
+DRAWING = 'parity_drawing'
 
 
 @dataclass
@@ -86,11 +89,13 @@ def _traced(function: Callable[..., Any], trained: Any, given: Any) -> tuple[Any
     """
     import jax
 
-    try:
-        with jax.disable_jit():
+    public = [name for name, value in vars(jax.random).items() if callable(value) and name[0] != '_']
+    with replaced(jax.random, public, lambda _, draw: jax.named_scope(DRAWING)(draw)):
+        try:
+            with jax.disable_jit():
+                return jax.make_jaxpr(function, return_shape=True)(trained, given)
+        except jax.errors.ConcretizationTypeError:
             return jax.make_jaxpr(function, return_shape=True)(trained, given)
-    except jax.errors.ConcretizationTypeError:
-        return jax.make_jaxpr(function, return_shape=True)(trained, given)
 
 
 class Interpreter:
@@ -98,7 +103,7 @@ class Interpreter:
 
     def __init__(self) -> None:
         self.trace, self.steps = Trace(), list[Step]()
-        self.inside_custom, self.library = 0, False
+        self.inside_custom, self.library, self.drawing = 0, False, False
 
     def run(self, jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Known], outer: Stack) -> list[Known]:
         """The results of a jaxpr; outer: the lines of the equation that it belongs to."""
@@ -114,6 +119,7 @@ class Interpreter:
             operands = [read(v) for v in equation.invars]
             frames = _frames(equation)
             self.library = bool(frames) and not is_user(frames[0].file)
+            self.drawing = DRAWING in str(equation.source_info.name_stack)
             results = self._equation(equation, operands, _lines(frames, outer))
             known |= dict(zip(equation.outvars, results, strict=True))
             for v in (*equation.invars, *equation.outvars):
@@ -153,6 +159,8 @@ class Interpreter:
         key: Any = None,
     ) -> list[Known]:
         indices = tuple(index for index, _ in operands if index is not None)
+        if not self.drawing:  # what leaves the drawing is the draw
+            self.trace.drawing.difference_update(indices)
         flows = name != 'stop_gradient' and any(self.trace[i].active for i in indices)
         found: list[Known] = []
         for result in results:
@@ -160,6 +168,7 @@ class Interpreter:
             active = flows and array.dtype.kind == 'f'
             value = self.trace.add(name, indices, stack, array, active=active, library=self.library)
             found.append((value.index, result))
+            self.trace.drawing.update([value.index] if self.drawing else [])
         self._step(apply, operands, [index for index, _ in found if index is not None], key)
         return found
 

@@ -244,16 +244,21 @@ def _walked(error: BaseException) -> Iterator[tuple[types.FrameType, int]]:
 def _entry(tensor: torch.Tensor, frames: list[types.FrameType]) -> Line | None:
     """The line at which the tensor entered the calls around an operation that takes it.
 
-    The innermost frame of which it is no argument, itself or as another view of its storage.
+    The innermost frame of which it is no argument, itself or as another view of it.
     """
-    storage = tensor.untyped_storage()._cdata
+    place = _start(tensor)
     for frame in frames:
-        if is_user(frame.f_code.co_filename) and not _is_argument(storage, frame):
+        if is_user(frame.f_code.co_filename) and not _is_argument(place, frame):
             return _line(frame)
     return None
 
 
-def _is_argument(storage: int, frame: types.FrameType) -> bool:
+def _start(tensor: torch.Tensor) -> tuple[int, int]:
+    """Where a tensor begins: views of the whole of it begin there, too."""
+    return tensor.untyped_storage()._cdata, int(tensor.storage_offset())
+
+
+def _is_argument(place: tuple[int, int], frame: types.FrameType) -> bool:
     code, values = frame.f_code, frame.f_locals
     variadic, keywords = bool(code.co_flags & inspect.CO_VARARGS), bool(code.co_flags & inspect.CO_VARKEYWORDS)
     count = code.co_argcount + code.co_kwonlyargcount
@@ -263,4 +268,4 @@ def _is_argument(storage: int, frame: types.FrameType) -> bool:
     if keywords:
         arguments += values.get(code.co_varnames[count + variadic], {}).values()
     flat = [x for a in arguments for x in (a if isinstance(a, tuple | list) else [a])]
-    return any(isinstance(x, torch.Tensor) and x.untyped_storage()._cdata == storage for x in flat)
+    return any(isinstance(x, torch.Tensor) and _start(x) == place for x in flat)

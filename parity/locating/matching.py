@@ -88,7 +88,7 @@ def _near(group: list[tuple[float, int]], value: Value) -> list[int]:
 
 
 def _roots(trace: Trace) -> Iterable[Value]:
-    return (value for value in trace if value.root == value.index)
+    return (value for value in trace if value.root == value.index and value.index not in trace.drawing)
 
 
 def _classes(first: dict[int, list[int]], second: dict[int, list[int]]) -> Iterable[tuple[list[int], list[int]]]:

@@ -67,12 +67,14 @@ class Trace:
 
     outputs: the value of the loss and of each info value, by name.
     uses:    of the backward pass.
+    drawing: the values inside of draws of random numbers, which stand for nothing.
     failure: what the side raised instead of finishing, with the lines that raised it.
     """
 
     values: list[Value] = field(default_factory=list)
     outputs: dict[str, int] = field(default_factory=dict)
     uses: list[Use] = field(default_factory=list)
+    drawing: set[int] = field(default_factory=set)
     failure: tuple[BaseException, Stack] | None = None
 
     def __getitem__(self, index: int) -> Value:
