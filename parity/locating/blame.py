@@ -38,6 +38,7 @@ class Blame:
         if partner is not None:
             index, partner = self._ascend(index, partner)
         reasons: list[Reason] = []
+        reasons += self._unfinished(index)
         if partner is not None:
             reasons += self._left_out(index, partner)
             reasons += self._rearranged(index, partner)
@@ -138,6 +139,13 @@ class Blame:
             for operand in self.port.operands(index):
                 if not operand.plain and self._is_operand(operand, partner):
                     yield from self._skipped(value, operand, [partner])
+
+    def _unfinished(self, index: int) -> Iterator[Reason]:
+        """Of an output that is a value of the reference, but not its output: what is left out at the end."""
+        for name, output in self.port.outputs.items():
+            if self.port[output].root == index and self.matching.has(PORT, index) and name in self.reference.outputs:
+                other = self.reference.root(self.reference.outputs[name])
+                yield from self._skipped(self.port[index], self.port[index], self._between(self.port[index], other))
 
     def _between(self, operand: Value, other: Value) -> list[int]:
         """The operations by which the reference makes `other` of the port's operand, if it does."""
@@ -264,7 +272,7 @@ class Blame:
         lines: list[Reason] = []
         for depth in range(1, len(value.stack) + 1):
             good = self._good[side].get((value.operation, value.stack[:depth]), ())
-            if not any(i not in surplus or trace[i].stack != value.stack for i in good):
+            if not any(i != index and (i not in surplus or trace[i].stack != value.stack) for i in good):
                 lines.append((value.stack[depth - 1], why))
                 break
         # a loop over one line: it did it well, and did it wrong; the call is as suspect as what it calls

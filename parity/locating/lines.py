@@ -13,6 +13,8 @@ from parity.locating.matching import Matching
 from parity.locating.sources import Line
 
 Place = tuple[str, int]
+# How similar texts of corresponding lines are at least, and how much a line of distance takes from it.
+ENOUGH, FARTHER = 0.5, 0.02
 
 
 class LineMap:
@@ -54,16 +56,17 @@ class LineMap:
     def other(self, side: int, line: Line) -> Line | None:
         """The line of the other side that corresponds to one of `side`.
 
-        One without common values is the one with nearly the same text in the file that corresponds, or else lies
-        as far behind its neighbour as on the side that has it.
+        One without common values is the one with the most similar text where it can be expected, or else just
+        where it can be expected.
         """
         mapped = self._mapped[side]
         place = line.file, line.line
         if place in mapped:
             return self.lines[1 - side][mapped[place][2]]
-        return self._by_text(side, line, 0.8) or self._by_neighbour(side, line) or self._by_text(side, line, 0.5)
+        return self._by_text(side, line)
 
-    def _by_neighbour(self, side: int, line: Line) -> Line | None:
+    def _expected(self, side: int, line: Line) -> Line | None:
+        """The line as far behind the nearest one with common values as on the side that has it."""
         mapped = self._mapped[side]
         near = [
             known
@@ -76,12 +79,20 @@ class LineMap:
         anchor = self.lines[1 - side][mapped[closest][2]]
         return anchor._replace(line=anchor.line + line.line - closest[1])
 
-    def _by_text(self, side: int, line: Line, enough: float) -> Line | None:
-        file = self._files[side].get(line.file)
+    def _by_text(self, side: int, line: Line) -> Line | None:
+        expected = self._expected(side, line)
+        file = expected.file if expected else self._files[side].get(line.file)
         texts = linecache.getlines(file) if file else []
-        scores = [(likeness(line.text, text.strip()), -abs(i - line.line), i) for i, text in enumerate(texts, 1)]
+        middle = expected.line if expected else line.line
+        weight = FARTHER if expected else 0.0
+        scores = [
+            (likeness(line.text, text.strip()) - weight * abs(i - middle), -abs(i - middle), i)
+            for i, text in enumerate(texts, 1)
+        ]
         best = max(scores, default=(0.0, 0, 0))
-        return Line(file, best[2], line.function) if file and best[0] >= enough else None
+        if file and best[0] >= ENOUGH:
+            return Line(file, best[2], line.function)
+        return expected
 
     @functools.cached_property
     def _files(self) -> tuple[dict[str, str], dict[str, str]]:

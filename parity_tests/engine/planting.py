@@ -1,5 +1,6 @@
 """Plant bugs in a copy of the port's package: what `parity locate` and the mutants are tried on."""
 
+import ast
 import contextlib
 import difflib
 import importlib
@@ -80,4 +81,11 @@ def changed_lines(before: str, after: str) -> list[int]:
     for kind, _, _, start, stop in matcher.get_opcodes():
         if kind != 'equal':
             lines += range(start + 1, stop + 1) if stop > start else (start, start + 1)
-    return lines
+    return lines + [first for line in lines for first in _call_around(ast.parse(after), line)]
+
+
+def _call_around(tree: ast.AST, line: int) -> list[int]:
+    """The first line of the innermost call that has the line among its own: there it is said to run."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    around = [node.lineno for node in calls if node.lineno < line <= (node.end_lineno or node.lineno)]
+    return [max(around)] if around else []
