@@ -57,7 +57,8 @@ class Blame:
 
         From the most common operands; without any, by the same operation on the corresponding line.
         """
-        scores = [(self._likeness(index, other), -other) for other in self.regions[REFERENCE].values]
+        others = self.regions[REFERENCE].values | self.matching.excess[REFERENCE]
+        scores = [(self._likeness(index, other), -other) for other in others]
         best = max(scores, default=(0.0, 0))
         return -best[1] if best[0] >= 0.8 else None
 
@@ -103,7 +104,9 @@ class Blame:
 
     def _first_surplus(self, index: int) -> int:
         """The first of the operations that made a value once too often."""
-        surplus = [x.index for x in self.port.operands(index) if self._is_surplus(x) and x.index != index]
+        found = self.matching.found[PORT]
+        operands = self.port.operands(index)
+        surplus = [x.index for x in operands if self._is_surplus(x) and found[x.index] != found[index]]
         return min(map(self._first_surplus, surplus), default=index)
 
     def _different(self, index: int, partner: int) -> tuple[list[Value], list[Value]]:

@@ -1,0 +1,221 @@
+"""Where two computations of the same values have different gradients: where one lets a gradient flow."""
+
+import functools
+from collections.abc import Iterator
+
+from parity.locating import kinds
+from parity.locating.blame import Reason, Suspect, meeting
+from parity.locating.fingerprints import Fingerprint, distance, rearranged
+from parity.locating.frontier import PORT, REFERENCE
+from parity.locating.lines import LineMap
+from parity.locating.matching import Matching
+from parity.locating.sources import Stack
+from parity.locating.trace import Trace, Use, Value
+
+# Gradients agree up to this share of the larger one, or of the largest of all: what is left is rounding.
+RELATIVE, OF_ALL = 1e-9, 1e-13
+
+
+class Backward:
+    """Judges the gradients of two traces whose values agree."""
+
+    def __init__(self, matching: Matching, lines: LineMap) -> None:
+        self.matching, self.lines = matching, lines
+        self.reference, self.port = matching.traces
+        every = (value.cotangent.largest for trace in matching.traces for value in trace if value.cotangent)
+        self.floor = OF_ALL * max(every, default=0.0)
+
+    def wrong_leaves(self) -> dict[str, tuple[int, int]]:
+        """The differentiated inputs whose gradients differ: name -> reference and port."""
+        wrong = {}
+        for value in self.reference:
+            if value.leaf is None or not value.active:
+                continue
+            others = [i for i in self.matching.found[REFERENCE].get(value.index, ()) if self.port[i].leaf is not None]
+            if others and not any(self.agree(value.cotangent, self.port[i].cotangent) for i in others):
+                wrong[value.leaf] = value.index, others[0]
+        return wrong
+
+    def agree(self, a: Fingerprint | None, b: Fingerprint | None) -> bool:
+        """Whether two cotangents are the same; none is zero."""
+        if a is None or b is None:
+            return all(x is None or not any(x.strange) and x.largest <= self.floor for x in (a, b))
+        allowed = 2 * max(RELATIVE * max(a.largest, b.largest), self.floor)
+        return distance(a, b) <= allowed and not rearranged(a, b, allowed)
+
+    # --- whether a gradient flows at all
+
+    @functools.cached_property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Values of the reference and the port that are the same, one for one."""
+        found = []
+        for first, others in self._classes():
+            mine, theirs = self._by_activity(PORT, others), self._by_activity(REFERENCE, first)
+            if [len(group) for group in mine] == [len(group) for group in theirs]:
+                found += zip(theirs[0] + theirs[1], mine[0] + mine[1], strict=True)
+            elif len(first) == len(others):
+                found += zip(first, others, strict=True)
+        return found
+
+    def _classes(self) -> Iterator[tuple[list[int], list[int]]]:
+        done: set[int] = set()
+        for index, others in self.matching.found[REFERENCE].items():
+            if index not in done and self.reference[index].leaf is None and not self.reference[index].plain:
+                first = self.matching.found[PORT].get(others[0], [index])
+                done.update(first)
+                yield first, others
+
+    def _by_activity(self, side: int, indices: list[int]) -> tuple[list[int], list[int]]:
+        trace = self.matching.traces[side]
+        return [i for i in indices if trace[i].active], [i for i in indices if not trace[i].active]
+
+    @functools.cached_property
+    def misled(self) -> dict[int, int]:
+        """The values of the port to which a gradient flows where none should, or none where one should."""
+        return {b: a for a, b in self.pairs if self.reference[a].active != self.port[b].active}
+
+    def by_activity(self) -> list[list[Suspect]]:
+        """The suspects for the first values at which the flow of gradients differs."""
+        found = []
+        for index, other in sorted(self.misled.items()):
+            if not any(value.index in self.misled for value in self.port.operands(index) if value.index != index):
+                flows = self.port[index].active
+                reasons = self._flowing(index, other) if flows else self._stopped(index)
+                found.append(_named(reasons, index, other))
+        return found
+
+    def _flowing(self, index: int, other: int) -> Iterator[Reason]:
+        why = 'a gradient flows here, and not in the reference'
+        for value in self._laid(self.reference, other):
+            line = value.stack[0] if value.operation == 'stop_gradient' and value.stack else None
+            there = line and self.lines.other(REFERENCE, line)
+            if there:
+                yield there, why
+        yield from ((line, why) for line in self._unusual(self.port[index], frozenset(self.misled)))
+
+    def _stopped(self, index: int) -> Iterator[Reason]:
+        why = 'the gradient stops here, and not in the reference'
+        for value in self._laid(self.port, index):
+            if value.operation == 'detach':
+                yield from ((line, why) for line in self._unusual(value, self._cutting))
+        yield from ((line, why) for line in self._unusual(self.port[index], frozenset(self.misled)))
+
+    @functools.cached_property
+    def _cutting(self) -> frozenset[int]:
+        """The detached values that misled ones were computed from."""
+        laid = (value for index in self.misled for value in self._laid(self.port, index))
+        return frozenset(value.index for value in laid if value.operation == 'detach')
+
+    def _laid(self, trace: Trace, index: int) -> Iterator[Value]:
+        """The layouts of its operands that a value was computed from."""
+        for i in trace[index].operands:
+            value = trace[i]
+            while value.index != value.root:
+                yield value
+                value = trace[value.operands[0]]
+
+    def _unusual(self, value: Value, wrong: frozenset[int]) -> Iterator:  # type: ignore[type-arg]
+        """The innermost line that did not do the same rightly in another call, then the innermost, then its callers."""
+        right = self._right(wrong)
+        for depth in range(1, len(value.stack) + 1):
+            if (value.operation, value.active, value.stack[:depth]) not in right:
+                yield value.stack[depth - 1]
+                break
+        yield from value.stack
+
+    @functools.cache  # noqa: B019
+    def _right(self, wrong: frozenset[int]) -> set[tuple[str, bool, Stack]]:
+        """What was done rightly: operations, whether a gradient flows to them, and the inner lines."""
+        right = set()
+        for value in self.port:
+            if value.index not in wrong and value.root not in wrong:
+                for depth in range(1, len(value.stack) + 1):
+                    right.add((value.operation, value.active, value.stack[:depth]))
+        return right
+
+    # --- what flows
+
+    @functools.cached_property
+    def differing(self) -> dict[int, int]:
+        """The values of the port whose cotangents differ from the reference's."""
+        return {b: a for a, b in self.pairs if not self.agree(self.reference[a].cotangent, self.port[b].cotangent)}
+
+    def by_value(self) -> list[list[Suspect]]:
+        """The suspects for the last values whose cotangents differ, and for leaves that differ without such."""
+        found = []
+        users = self.port.users()
+        leaves = {b: a for a, b in self.wrong_leaves().values()}
+        for index, other in sorted({**self.differing, **leaves}.items(), reverse=True):
+            later = [user for user in users.get(index, ()) if user in self.differing]
+            if not later:
+                found.append(_named(self._contributions(index, other), index, other))
+        return found
+
+    def _contributions(self, index: int, other: int) -> Iterator[Reason]:
+        mine, theirs = self._received(PORT, index), self._received(REFERENCE, other)
+        extra = [use for use in mine if not any(self.agree(use.cotangent, x.cotangent) for x in theirs)]
+        lacking = [use for use in theirs if not any(self.agree(use.cotangent, x.cotangent) for x in mine)]
+        if len(mine) != len(theirs):
+            yield from self._at_cuts(index, other, len(mine) > len(theirs))
+        for use in extra:
+            yield from ((line, 'sends back another gradient') for line in self._use_lines(use))
+        for use in lacking:
+            user = self.reference[use.user]
+            there = self.lines.other(REFERENCE, user.stack[0]) if user.stack else None
+            if there:
+                yield there, 'sends back no such gradient'
+        yield from ((line, 'its gradient differs') for line in self.port[index].stack)
+
+    def _at_cuts(self, index: int, other: int, too_many: bool) -> Iterator[Reason]:
+        """Where one side stops the gradient of the value: the reference's line, or the port's own."""
+        if too_many:
+            for value in self.reference:
+                if value.root == other and value.operation == 'stop_gradient' and value.stack:
+                    there = self.lines.other(REFERENCE, value.stack[0])
+                    yield from [(there, 'the reference stops the gradient here')] if there else []
+        else:
+            for value in self.port:
+                if value.root == index and value.operation == 'detach' and value.stack:
+                    yield value.stack[0], 'the gradient stops here, and not in the reference'
+
+    def _use_lines(self, use: Use) -> Iterator:  # type: ignore[type-arg]
+        user, value = self.port[use.user], self.port[use.value]
+        yield from user.stack[:1]
+        if value.stack and user.stack:
+            yield meeting(user.stack, value.stack)
+
+    def _received(self, side: int, index: int) -> list[Use]:
+        """What is sent back to a value, or to a layout of it, by what is computed from it."""
+        trace = self.matching.traces[side]
+        return [use for use in self._uses[side].get(index, ()) if trace[use.user].root != index and self._is_felt(use)]
+
+    def _is_felt(self, use: Use) -> bool:
+        return any(use.cotangent.strange) or use.cotangent.largest > self.floor
+
+    @functools.cached_property
+    def _uses(self) -> tuple[dict[int, list[Use]], dict[int, list[Use]]]:
+        found: tuple[dict[int, list[Use]], dict[int, list[Use]]] = ({}, {})
+        for side, trace in enumerate(self.matching.traces):
+            for use in trace.uses:
+                found[side].setdefault(trace[use.value].root, []).append(use)
+        return found
+
+
+def _named(reasons: Iterator[Reason], index: int, other: int) -> list[Suspect]:
+    found: dict[tuple[str, int], Suspect] = {}
+    for line, why in reasons:
+        found.setdefault((line.file, line.line), Suspect(line, why, index, other))
+    return list(found.values())
+
+
+def suspects(matching: Matching, lines: LineMap) -> list[Suspect]:
+    """The lines that may be to blame for gradients that differ, the likeliest first; none where none differs."""
+    from parity.locating.blame import ranked
+
+    backward = Backward(matching, lines)
+    if not backward.wrong_leaves():
+        return []
+    return ranked(backward.by_activity() or backward.by_value())
+
+
+_ = kinds
