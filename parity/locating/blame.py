@@ -87,11 +87,8 @@ class Blame:
                 break
             best = max(pairs, key=lambda pair: (pair[0].print.shape == pair[1].print.shape, self._correspond(*pair)))
             index, partner = best[0].index, best[1].index
-        surplus = [a.index for a in mine if self._is_surplus(a)] if theirs else []
-        if not surplus:
-            return index, partner
-        first = self._first_surplus(surplus[0])
-        return first, self.partner(first)
+        first = self._first_surplus(index, mine) if theirs else None
+        return (index, partner) if first is None else (first, self.partner(first))
 
     def _comparable(self, a: Value, b: Value) -> bool:
         if a.leaf is not None or b.leaf is not None or not kinds.alike(a.operation, b.operation):
@@ -102,12 +99,14 @@ class Blame:
     def _is_surplus(self, value: Value) -> bool:
         return value.index in self.matching.excess[PORT] and value.leaf is None and not value.plain
 
-    def _first_surplus(self, index: int) -> int:
-        """The first of the operations that made a value once too often."""
+    def _first_surplus(self, index: int, operands: list[Value]) -> int | None:
+        """The first of the operations that made one of the operands once too often; none of what only repeats it."""
         found = self.matching.found[PORT]
-        operands = self.port.operands(index)
-        surplus = [x.index for x in operands if self._is_surplus(x) and found[x.index] != found[index]]
-        return min(map(self._first_surplus, surplus), default=index)
+        for x in operands:
+            if self._is_surplus(x) and found[x.index] != found.get(index):
+                earlier = self._first_surplus(x.index, self.port.operands(x.index))
+                return x.index if earlier is None else earlier
+        return None
 
     def _different(self, index: int, partner: int) -> tuple[list[Value], list[Value]]:
         """The operands of the two operations that the other one does not have."""

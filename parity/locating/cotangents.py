@@ -96,7 +96,7 @@ class Backward:
     def _stopped(self, index: int) -> Iterator[Reason]:
         why = 'the gradient stops here, and not in the reference'
         for value in self._laid(self.port, index):
-            if value.operation == 'detach':
+            if value.operation == 'detach' and self.port[value.operands[0]].active:
                 yield from ((line, why) for line in self._unusual(value, self._cutting))
         yield from ((line, why) for line in self._unusual(self.port[index], frozenset(self.misled)))
 
@@ -118,20 +118,24 @@ class Backward:
         """The innermost line that did not do the same rightly in another call, then the innermost, then its callers."""
         right = self._right(wrong)
         for depth in range(1, len(value.stack) + 1):
-            if (value.operation, value.active, value.stack[:depth]) not in right:
+            if (*self._manner(value), value.stack[:depth]) not in right:
                 yield value.stack[depth - 1]
                 break
         yield from value.stack
 
     @functools.cache  # noqa: B019
-    def _right(self, wrong: frozenset[int]) -> set[tuple[str, bool, Stack]]:
-        """What was done rightly: operations, whether a gradient flows to them, and the inner lines."""
+    def _right(self, wrong: frozenset[int]) -> set[tuple[str, bool, tuple[bool, ...], Stack]]:
+        """What was done rightly: operations, whether gradients flow to and from them, and the inner lines."""
         right = set()
         for value in self.port:
             if value.index not in wrong and value.root not in wrong:
                 for depth in range(1, len(value.stack) + 1):
-                    right.add((value.operation, value.active, value.stack[:depth]))
+                    right.add((*self._manner(value), value.stack[:depth]))
         return right
+
+    def _manner(self, value: Value) -> tuple[str, bool, tuple[bool, ...]]:
+        inputs = (self.port[i].active for i in value.operands if self.port.root(i).leaf is not None)
+        return value.operation, value.active, tuple(inputs)
 
     # --- what flows
 
@@ -157,8 +161,9 @@ class Backward:
         lacking = [use for use in theirs if not any(self.agree(use.cotangent, x.cotangent) for x in mine)]
         if len(mine) != len(theirs):
             yield from self._at_cuts(index, other, len(mine) > len(theirs))
+        wrong = frozenset(use.user for use in extra)
         for use in extra:
-            yield from ((line, 'sends back another gradient') for line in self._use_lines(use))
+            yield from ((line, 'sends back another gradient') for line in self._unusual(self.port[use.user], wrong))
         for use in lacking:
             user = self.reference[use.user]
             there = self.lines.other(REFERENCE, user.stack[0]) if user.stack else None
@@ -177,12 +182,6 @@ class Backward:
             for value in self.port:
                 if value.root == index and value.operation == 'detach' and value.stack:
                     yield value.stack[0], 'the gradient stops here, and not in the reference'
-
-    def _use_lines(self, use: Use) -> Iterator:  # type: ignore[type-arg]
-        user, value = self.port[use.user], self.port[use.value]
-        yield from user.stack[:1]
-        if value.stack and user.stack:
-            yield meeting(user.stack, value.stack)
 
     def _received(self, side: int, index: int) -> list[Use]:
         """What is sent back to a value, or to a layout of it, by what is computed from it."""
