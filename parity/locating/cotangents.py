@@ -3,8 +3,7 @@
 import functools
 from collections.abc import Iterator
 
-from parity.locating import kinds
-from parity.locating.blame import Reason, Suspect, meeting
+from parity.locating.blame import Reason, Suspect, ranked
 from parity.locating.fingerprints import Fingerprint, distance, rearranged
 from parity.locating.frontier import PORT, REFERENCE
 from parity.locating.lines import LineMap
@@ -87,10 +86,9 @@ class Backward:
     def _flowing(self, index: int, other: int) -> Iterator[Reason]:
         why = 'a gradient flows here, and not in the reference'
         for value in self._laid(self.reference, other):
-            line = value.stack[0] if value.operation == 'stop_gradient' and value.stack else None
-            there = line and self.lines.other(REFERENCE, line)
-            if there:
-                yield there, why
+            if value.operation == 'stop_gradient' and value.stack:
+                there = self.lines.within(value.stack[0], self.port[index].stack)
+                yield from [(there, why)] if there else []
         yield from ((line, why) for line in self._unusual(self.port[index], frozenset(self.misled)))
 
     def _stopped(self, index: int) -> Iterator[Reason]:
@@ -146,22 +144,28 @@ class Backward:
 
     def by_value(self) -> list[list[Suspect]]:
         """The suspects for the last values whose cotangents differ, and for leaves that differ without such."""
-        found = []
         users = self.port.users()
         leaves = {b: a for a, b in self.wrong_leaves().values()}
-        for index, other in sorted({**self.differing, **leaves}.items(), reverse=True):
-            later = [user for user in users.get(index, ()) if user in self.differing]
-            if not later:
-                found.append(_named(self._contributions(index, other), index, other))
-        return found
+        last = {
+            index: other
+            for index, other in {**self.differing, **leaves}.items()
+            if not any(user in self.differing for user in users.get(index, ()))
+        }
+        wrong = frozenset(use.user for index, other in last.items() for use in self._unmatched(index, other)[0])
+        return [_named(self._contributions(index, other, wrong), index, other) for index, other in last.items()]
 
-    def _contributions(self, index: int, other: int) -> Iterator[Reason]:
+    def _unmatched(self, index: int, other: int) -> tuple[list[Use], list[Use]]:
+        """What is sent back to a value of the port and not to the reference's, and the other way round."""
         mine, theirs = self._received(PORT, index), self._received(REFERENCE, other)
-        extra = [use for use in mine if not any(self.agree(use.cotangent, x.cotangent) for x in theirs)]
-        lacking = [use for use in theirs if not any(self.agree(use.cotangent, x.cotangent) for x in mine)]
-        if len(mine) != len(theirs):
-            yield from self._at_cuts(index, other, len(mine) > len(theirs))
-        wrong = frozenset(use.user for use in extra)
+        return (
+            [use for use in mine if not any(self.agree(use.cotangent, x.cotangent) for x in theirs)],
+            [use for use in theirs if not any(self.agree(use.cotangent, x.cotangent) for x in mine)],
+        )
+
+    def _contributions(self, index: int, other: int, wrong: frozenset[int]) -> Iterator[Reason]:
+        extra, lacking = self._unmatched(index, other)
+        if len(extra) != len(lacking):
+            yield from self._at_cuts(index, other, len(extra) > len(lacking))
         for use in extra:
             yield from ((line, 'sends back another gradient') for line in self._unusual(self.port[use.user], wrong))
         for use in lacking:
@@ -209,12 +213,8 @@ def _named(reasons: Iterator[Reason], index: int, other: int) -> list[Suspect]:
 
 def suspects(matching: Matching, lines: LineMap) -> list[Suspect]:
     """The lines that may be to blame for gradients that differ, the likeliest first; none where none differs."""
-    from parity.locating.blame import ranked
-
     backward = Backward(matching, lines)
     if not backward.wrong_leaves():
         return []
     return ranked(backward.by_activity() or backward.by_value())
 
-
-_ = kinds

@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from parity.locating.matching import Matching
-from parity.locating.sources import Line
+from parity.locating.sources import Line, Stack
 
 Place = tuple[str, int]
 # How similar texts of corresponding lines are at least, and how much a line of distance takes from it.
 ENOUGH, FARTHER = 0.5, 0.02
+SURE = 0.7  # similar enough to stand against the line that calls
 
 
 class LineMap:
@@ -105,6 +106,15 @@ class LineMap:
             found[0].setdefault(a, b)
             found[1].setdefault(b, a)
         return Beside(found[0]), Beside(found[1])
+
+    def within(self, reference: Line, stack: Stack) -> Line | None:
+        """The port's line that corresponds to one of the reference's; the call in that function, if that is unsure."""
+        there = self.other(0, reference)
+        if there is None or (reference.file, reference.line) in self._mapped[0]:
+            return there
+        if likeness(reference.text, there.text) >= SURE:
+            return there
+        return next((line for line in stack if line.function == there.function), there)
 
     @functools.cache  # noqa: B019
     def correspond(self, reference: Line, port: Line) -> bool:
