@@ -156,11 +156,13 @@ class Backward:
 
     def _unmatched(self, index: int, other: int) -> tuple[list[Use], list[Use]]:
         """What is sent back to a value of the port and not to the reference's, and the other way round."""
-        mine, theirs = self._received(PORT, index), self._received(REFERENCE, other)
-        return (
-            [use for use in mine if not any(self.agree(use.cotangent, x.cotangent) for x in theirs)],
-            [use for use in theirs if not any(self.agree(use.cotangent, x.cotangent) for x in mine)],
-        )
+        extra, lacking = self._received(PORT, index), self._received(REFERENCE, other)
+        for use in list(extra):
+            same = next((x for x in lacking if self.agree(use.cotangent, x.cotangent)), None)
+            if same is not None:
+                extra.remove(use)
+                lacking.remove(same)
+        return extra, lacking
 
     def _contributions(self, index: int, other: int, wrong: frozenset[int]) -> Iterator[Reason]:
         extra, lacking = self._unmatched(index, other)
