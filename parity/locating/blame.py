@@ -70,7 +70,13 @@ class Blame:
         share = 0.5 + shared / max(len(operands), len(found)) if shared else 0.0
         first = 0.3 * (other in self.regions[REFERENCE].frontier)
         same = kinds.alike(mine.operation, theirs.operation)
-        return share + first + 0.4 * same + 0.4 * self._correspond(mine, theirs) + 0.1 * (mine.print.shape == theirs.print.shape)
+        near = 0.4 * self._correspond(mine, theirs) + 0.2 * self._common_calls(mine, theirs)
+        return share + first + 0.4 * same + near + 0.1 * (mine.print.shape == theirs.print.shape)
+
+    def _common_calls(self, mine: Value, theirs: Value) -> float:
+        """The share of the reference's calls that correspond to one of the port's."""
+        there = {line[:2] for line in (self.lines.other(REFERENCE, line) for line in theirs.stack) if line}
+        return len(there.intersection(line[:2] for line in mine.stack)) / max(len(theirs.stack), 1)
 
     def _correspond(self, mine: Value, theirs: Value) -> bool:
         return bool(mine.stack and theirs.stack) and self.lines.correspond(theirs.stack[0], mine.stack[0])

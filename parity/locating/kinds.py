@@ -44,7 +44,7 @@ PRODUCTS = frozenset(
 FUSED = frozenset(('addmm', 'baddbmm', 'convolution'))
 
 _ALIASES: dict[str, tuple[str, ...]] = {
-    'product': (*PRODUCTS, 'mul'),
+    'product': tuple(PRODUCTS),
     'sum': ('reduce_sum', 'sum', 'mean', 'trace', 'addmm', 'add', 'add_any', 'cumsum', 'baddbmm'),
     'difference': ('sub', 'rsub', 'add', 'neg', 'lerp'),
     'quotient': ('div', 'mul', 'reciprocal', 'rsqrt'),

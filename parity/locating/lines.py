@@ -54,6 +54,7 @@ class LineMap:
             best[1][b] = max(best[1].get(b, (0.0, 0.0, a)), (share, same, a))
         return best
 
+    @functools.cache  # noqa: B019
     def other(self, side: int, line: Line) -> Line | None:
         """The line of the other side that corresponds to one of `side`.
 
