@@ -9,7 +9,7 @@ from parity.locating.frontier import PORT, REFERENCE, Region
 from parity.locating.lines import LineMap
 from parity.locating.matching import Matching, turned
 from parity.locating.sources import Line, Stack
-from parity.locating.trace import Trace, Value
+from parity.locating.trace import Value
 
 # How many operations a line may leave out, one after the other: a gelu is ten in jax.
 LEFT_OUT = 12
@@ -21,7 +21,7 @@ class Suspect(NamedTuple):
 
     line: Line
     why: str
-    value: int
+    value: int | None
     partner: int | None
 
 
@@ -49,6 +49,11 @@ class Blame:
         for line, why in reasons:
             found.setdefault((line.file, line.line), Suspect(line, why, index, partner))
         return list(found.values())
+
+    def of_reference(self, index: int) -> list[Suspect]:
+        """The lines that correspond to a frontier value of the reference, where the port has no frontier."""
+        there = (self.lines.other(REFERENCE, line) for line, _ in self._own(REFERENCE, index, ''))
+        return [Suspect(line, 'the reference computes this here', None, index) for line in there if line]
 
     # --- what the reference has in the place of a value
 
@@ -326,7 +331,7 @@ def common(stacks: list[Stack]) -> Line | None:
 
 def ranked(found: list[list[Suspect]]) -> list[Suspect]:
     """The suspects of all frontier values: each one's likeliest first, of the values computed first; each line once."""
-    found = sorted(found, key=lambda suspects: suspects[0].value if suspects else 0)
+    found = sorted(found, key=lambda suspects: suspects[0].value or 0 if suspects else 0)
     order: dict[tuple[str, int], Suspect] = {}
     for place in range(max(map(len, found), default=0)):
         for suspects in found:
@@ -334,12 +339,3 @@ def ranked(found: list[list[Suspect]]) -> list[Suspect]:
                 suspect = suspects[place]
                 order.setdefault((suspect.line.file, suspect.line.line), suspect)
     return list(order.values())
-
-
-def last_agreed(trace: Trace, index: int) -> tuple[str, ...]:
-    """The operands of a value, in words."""
-    return tuple(
-        f'{value.print} {value.leaf or (value.stack[0] if value.stack else "")}'.strip()
-        for value in trace.operands(index)
-        if not value.constant
-    )

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Iterator
 
-from parity.locating.blame import Reason, Suspect, ranked
+from parity.locating.blame import Reason, Suspect
 from parity.locating.fingerprints import Fingerprint, distance, rearranged
 from parity.locating.frontier import PORT, REFERENCE
 from parity.locating.lines import LineMap
@@ -37,10 +37,15 @@ class Backward:
 
     def agree(self, a: Fingerprint | None, b: Fingerprint | None) -> bool:
         """Whether two cotangents are the same; none is zero."""
+        if self._is_nothing(a) and self._is_nothing(b):
+            return True
         if a is None or b is None:
-            return all(x is None or not any(x.strange) and x.largest <= self.floor for x in (a, b))
+            return False
         allowed = 2 * max(RELATIVE * max(a.largest, b.largest), self.floor)
         return distance(a, b) <= allowed and not rearranged(a, b, allowed)
+
+    def _is_nothing(self, cotangent: Fingerprint | None) -> bool:
+        return cotangent is None or not any(cotangent.strange) and cotangent.largest <= self.floor
 
     # --- whether a gradient flows at all
 
@@ -192,10 +197,8 @@ class Backward:
     def _received(self, side: int, index: int) -> list[Use]:
         """What is sent back to a value, or to a layout of it, by what is computed from it."""
         trace = self.matching.traces[side]
-        return [use for use in self._uses[side].get(index, ()) if trace[use.user].root != index and self._is_felt(use)]
-
-    def _is_felt(self, use: Use) -> bool:
-        return any(use.cotangent.strange) or use.cotangent.largest > self.floor
+        uses = self._uses[side].get(index, ())
+        return [use for use in uses if trace[use.user].root != index and not self._is_nothing(use.cotangent)]
 
     @functools.cached_property
     def _uses(self) -> tuple[dict[int, list[Use]], dict[int, list[Use]]]:
@@ -211,12 +214,3 @@ def _named(reasons: Iterator[Reason], index: int, other: int) -> list[Suspect]:
     for line, why in reasons:
         found.setdefault((line.file, line.line), Suspect(line, why, index, other))
     return list(found.values())
-
-
-def suspects(matching: Matching, lines: LineMap) -> list[Suspect]:
-    """The lines that may be to blame for gradients that differ, the likeliest first; none where none differs."""
-    backward = Backward(matching, lines)
-    if not backward.wrong_leaves():
-        return []
-    return ranked(backward.by_activity() or backward.by_value())
-

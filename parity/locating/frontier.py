@@ -51,10 +51,11 @@ def is_confirmed(matching: Matching, side: int, value: Value) -> bool:
     return matching.has(side, value.index) or value.constant and value.print.size == 1
 
 
-def reaches(trace: Trace, index: int, names: dict[str, int]) -> tuple[str, ...]:
-    """Which of the named values were computed from the one at `index`."""
-    reached = {index}
-    for value in trace:
-        if any(i in reached for i in value.operands) or value.root in reached:
-            reached.add(value.index)
-    return tuple(name for name, i in names.items() if i in reached)
+
+def reached(trace: Trace, index: int) -> set[int]:
+    """The values that were computed from the one at `index`, itself included."""
+    found = {index}
+    for value in trace.values[index + 1 :]:
+        if any(i in found for i in value.operands):
+            found.add(value.index)
+    return found

@@ -50,6 +50,13 @@ def programs(runs: Runs, call: LossCall) -> Programs:
     return _of_models(runs) if isinstance(runs.pair, ModelPair) else _of_agents(runs, call)
 
 
+def as_tensor(value: Any) -> Any:
+    """A tensor as it is, a number as one."""
+    import torch
+
+    return torch.as_tensor(value)
+
+
 def _of_agents(runs: Runs, call: LossCall) -> Programs:
     from parity.backends import jax_side
 
@@ -67,7 +74,7 @@ def _of_agents(runs: Runs, call: LossCall) -> Programs:
         params = None if call.frozen else network.params
         agent = port.side.agent  # type: ignore[attr-defined]
         loss, info = getattr(agent, call.method)(batch, params, rng=key, **dict(call.options))
-        return trees.flat({'loss': loss, 'info': info}, lambda leaf: leaf)
+        return trees.flat({'loss': loss, 'info': info}, as_tensor)
 
     given = {'agent': jax_agent, 'batch': reference.batch, 'key': runs.inputs.key}
     leaves = {
@@ -128,7 +135,7 @@ def _of_models(runs: Runs) -> Programs:
     def run_port() -> dict[str, Any]:
         with torch_side._ready():  # type: ignore[attr-defined]
             loss, info = torch_side._loss_of(batch)  # type: ignore[attr-defined]
-        return trees.flat({'loss': loss, 'info': info}, lambda leaf: leaf)
+        return trees.flat({'loss': loss, 'info': info}, as_tensor)
 
     leaves = {
         **{f'params/{name}': tensor for name, tensor in torch_side._tensors().items()},  # type: ignore[attr-defined]
