@@ -43,6 +43,7 @@ class Blame:
             reasons += self._left_out(index, partner)
             reasons += self._rearranged(index, partner)
             reasons += self._replaced(index, partner)
+            reasons += self._renumbered(index, partner)
         reasons += self._own(PORT, index, 'computed otherwise')
         reasons += self._around(index)
         found: dict[tuple[str, int], Suspect] = {}
@@ -104,29 +105,41 @@ class Blame:
     def _comparable(self, a: Value, b: Value) -> bool:
         if a.leaf is not None or b.leaf is not None or not kinds.alike(a.operation, b.operation):
             return False
-        wrong = not self.matching.has(PORT, a.index) or self._is_surplus(a)
+        wrong = not self.matching.has(PORT, a.index) or self._is_surplus(a) or self._is_zero(a)
         return wrong and (self._correspond(a, b) or not self._between(a, b))
+
+    def _is_zero(self, value: Value) -> bool:
+        """Whether it says nothing that the reference has such a value somewhere."""
+        return value.plain and value.print.dtype[0] == 'f' and not value.constant
 
     def _is_surplus(self, value: Value) -> bool:
         return value.index in self.matching.excess[PORT] and value.leaf is None and not value.plain
 
     def _first_surplus(self, index: int, operands: list[Value]) -> int | None:
         """The first of the operations that made one of the operands once too often; none of what only repeats it."""
-        found = self.matching.found[PORT]
         for x in operands:
-            if self._is_surplus(x) and found[x.index] != found.get(index):
+            if self._is_surplus(x) and not self._is_repeated(x, index):
                 earlier = self._first_surplus(x.index, self.port.operands(x.index))
                 return x.index if earlier is None else earlier
         return None
 
+    def _is_repeated(self, operand: Value, index: int) -> bool:
+        """Whether an operation only repeats its operand, which is there once."""
+        found = self.matching.found
+        if found[PORT][operand.index] != found[PORT].get(index):
+            return False
+        same = found[REFERENCE][found[PORT][operand.index][0]]
+        return sum(self.port[i].operation == operand.operation for i in same) < 2
+
     def _different(self, index: int, partner: int) -> tuple[list[Value], list[Value]]:
-        """The operands of the two operations that the other one does not have."""
+        """The operands of the two operations that the other one does not have, each of the others counted once."""
         mine, theirs = self.port.operands(index), self._unfused(index, partner)
-        same = self.matching.same
-        return (
-            [a for a in mine if not any(same(PORT, a.index, b.index) for b in theirs)],
-            [b for b in theirs if not any(same(PORT, a.index, b.index) for a in mine)],
-        )
+        for a in list(mine):
+            same = next((b for b in theirs if self.matching.same(PORT, a.index, b.index)), None)
+            if same is not None:
+                mine.remove(a)
+                theirs.remove(same)
+        return mine, theirs
 
     def _unfused(self, index: int, partner: int) -> list[Value]:
         """The operands of the reference's operation; where the port's adds to a product, the product's as well."""
@@ -143,7 +156,7 @@ class Blame:
         value, other = self.port[index], self.reference[partner]
         mine, theirs = self._different(index, partner)
         for operand in mine:
-            for replacement in theirs:
+            for replacement in (b for b in theirs if not self._at_hand(b)):
                 yield from self._skipped(value, operand, self._between(operand, replacement))
         in_its_place = not mine and not theirs and value.print.shape == other.print.shape
         if kinds.alike(value.operation, other.operation) or other.operation in kinds.MOVES:
@@ -152,6 +165,11 @@ class Blame:
             for operand in self.port.operands(index):
                 if not operand.plain and self._is_operand(operand, partner):
                     yield from self._skipped(value, operand, [partner])
+
+    def _at_hand(self, value: Value) -> bool:
+        """Whether the port computes the value as often as the reference: then it is not left out, but not used."""
+        surplus = value.index in self.matching.excess[REFERENCE]
+        return self.matching.has(REFERENCE, value.index) and not surplus and not value.plain
 
     def _unfinished(self, index: int) -> Iterator[Reason]:
         """Of an output that is a value of the reference, but not its output: what is left out at the end."""
@@ -255,6 +273,15 @@ class Blame:
             if theirs and line is not None and is_input and not operand.constant:
                 yield line, 'the reference uses another value here'
 
+    def _renumbered(self, index: int, partner: int) -> Iterator[Reason]:
+        """Numbers of the program that the reference does not have in the same operation."""
+        value, other = self.port[index], self.reference[partner]
+        if any(self._different(index, partner)) or not value.stack:
+            return
+        for number, line in value.numbers.items():
+            if line is not None and line != value.stack[0] and other.numbers and number not in other.numbers:
+                yield line, f'the reference has {next(iter(other.numbers)):g} for {number:g}'
+
     def _same_statement(self, operand: Value, theirs: list[Value]) -> bool:
         """Whether the values were made on one line, as by an unpacking, and taken for each other.
 
@@ -272,7 +299,8 @@ class Blame:
             if self.port[index].root != operand.index:
                 continue
             laid = self.port[index]
-            while line is not None and laid.index != laid.root and laid.entries and line in laid.stack:
+            near = _is_in if operand.leaf is not None else _has
+            while line is not None and laid.index != laid.root and laid.entries and near(line, laid.stack):
                 laid, line = self.port[laid.operands[0]], laid.entries[0]
             return line
         return None
@@ -309,6 +337,15 @@ class Blame:
             if operand.stack and not operand.plain:
                 yield meeting(self.port[index].stack, operand.stack), 'made an operand'
         yield from ((line, 'called this') for line in self.port[index].stack[1:])
+
+
+def _is_in(line: Line, stack: Stack) -> bool:
+    """Whether a call of the line's function is among the calls."""
+    return any((call.file, call.function) == (line.file, line.function) for call in stack)
+
+
+def _has(line: Line, stack: Stack) -> bool:
+    return line in stack
 
 
 def meeting(user: Stack, maker: Stack) -> Line:

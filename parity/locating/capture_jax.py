@@ -167,6 +167,7 @@ class Interpreter:
             array = shown(result)
             active = flows and array.dtype.kind == 'f'
             value = self.trace.add(name, indices, stack, array, active=active, library=self.library)
+            value.numbers = {float(a): None for i, a in operands if i is None and a.dtype.kind == 'f' and a.size == 1}
             found.append((value.index, result))
             self.trace.drawing.update([value.index] if self.drawing else [])
         self._step(apply, operands, [index for index, _ in found if index is not None], key)

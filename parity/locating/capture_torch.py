@@ -79,10 +79,12 @@ class Recorder(TorchDispatchMode):
         operands = () if name in kinds.FACTORIES or name == 'lift_fresh' else self._operands(given, frames)
         active = self._flows(name, given)
         entries = tuple(_entry(x, frames) for x in given) if operands else ()
+        numbers = {x: _entry(x, frames) for x in tree_leaves((args, kwargs)) if isinstance(x, float)}
         results = func(*args, **kwargs)
         for result in tree_leaves(results):
             if isinstance(result, torch.Tensor):
                 self._result(name.rstrip('_') if mutates else name, operands, frames, result, active, entries, mutates)
+                self.trace.values[-1].numbers = numbers
         return results
 
     def opaque(self, kind: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -241,24 +243,26 @@ def _walked(error: BaseException) -> Iterator[tuple[types.FrameType, int]]:
         traceback = traceback.tb_next
 
 
-def _entry(tensor: torch.Tensor, frames: list[types.FrameType]) -> Line | None:
-    """The line at which the tensor entered the calls around an operation that takes it.
+def _entry(given: torch.Tensor | float, frames: list[types.FrameType]) -> Line | None:
+    """The line at which a tensor or a number entered the calls around an operation that takes it.
 
-    The innermost frame of which it is no argument, itself or as another view of it.
+    The innermost frame of which it is no argument, a tensor neither itself nor as another view of the whole.
     """
-    place = _start(tensor)
+    place = _start(given)
     for frame in frames:
         if is_user(frame.f_code.co_filename) and not _is_argument(place, frame):
             return _line(frame)
     return None
 
 
-def _start(tensor: torch.Tensor) -> tuple[int, int]:
-    """Where a tensor begins: views of the whole of it begin there, too."""
-    return tensor.untyped_storage()._cdata, int(tensor.storage_offset())
+def _start(given: Any) -> Any:
+    """Where a tensor begins: views of the whole of it begin there, too. A number is itself."""
+    if isinstance(given, torch.Tensor):
+        return given.untyped_storage()._cdata, int(given.storage_offset())
+    return given if isinstance(given, int | float) and not isinstance(given, bool) else None
 
 
-def _is_argument(place: tuple[int, int], frame: types.FrameType) -> bool:
+def _is_argument(place: Any, frame: types.FrameType) -> bool:
     code, values = frame.f_code, frame.f_locals
     variadic, keywords = bool(code.co_flags & inspect.CO_VARARGS), bool(code.co_flags & inspect.CO_VARKEYWORDS)
     count = code.co_argcount + code.co_kwonlyargcount
@@ -268,4 +272,4 @@ def _is_argument(place: tuple[int, int], frame: types.FrameType) -> bool:
     if keywords:
         arguments += values.get(code.co_varnames[count + variadic], {}).values()
     flat = [x for a in arguments for x in (a if isinstance(a, tuple | list) else [a])]
-    return any(isinstance(x, torch.Tensor) and _start(x) == place for x in flat)
+    return any(_start(x) == place for x in flat)

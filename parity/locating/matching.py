@@ -1,9 +1,11 @@
 """Pair the values of two traces by their fingerprints."""
 
 import bisect
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from parity.locating import kinds
 from parity.locating.fingerprints import distance, rearranged, transposed
 from parity.locating.trace import Trace, Value, tolerance
 
@@ -52,9 +54,16 @@ def equal(a: Value, b: Value) -> bool:
     allowed = tolerance(a, b)
     if distance(a.print, b.print) > 2 * allowed or (a.print.dtype[0] == 'f') != (b.print.dtype[0] == 'f'):
         return False
-    if a.print.dtype[0] == 'f' and a.print.dtype != b.print.dtype:
+    if a.print.dtype[0] == 'f' and (a.print.dtype != b.print.dtype or not _comparable(a, b)):
         return False
     return not rearranged(a.print, b.print, 2 * allowed)
+
+
+def _comparable(a: Value, b: Value) -> bool:
+    """Zeros and ones are everywhere: those that were computed are the same only if they were computed alike."""
+    if not a.plain or a.constant:
+        return True
+    return math.prod(a.print.shape) == math.prod(b.print.shape) and kinds.alike(a.operation, b.operation)
 
 
 def turned(a: Value, b: Value) -> bool:

@@ -28,6 +28,7 @@ class Value:
     noise:    an estimate of its rounding, absolute.
     library:  whether an installed library computed it that the innermost line called, as flax does for a layer.
     entries:  for each operand, the line at which it entered the calls around the operation, if known.
+    numbers:  the floating numbers of the program that it was computed with, and the line at which each entered.
     cotangent: of the loss with respect to it, once the backward pass has run.
     """
 
@@ -43,6 +44,7 @@ class Value:
     noise: float = 0.0
     library: bool = False
     entries: tuple[Line | None, ...] = ()
+    numbers: dict[float, Line | None] = field(default_factory=dict)
     cotangent: Fingerprint | None = None
 
     @property
