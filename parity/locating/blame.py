@@ -1,5 +1,6 @@
 """From a value without a partner to the line that is to blame for it."""
 
+import collections
 import functools
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -14,6 +15,8 @@ from parity.locating.trace import Value
 # How many operations a line may leave out, one after the other: a gelu is ten in jax.
 LEFT_OUT = 12
 Reason = tuple[Line, str]
+# So many lines that take another input than the reference's were all given it by their caller.
+MANY, OTHER_INPUT = 3, 'the reference uses another input here'
 
 
 class Suspect(NamedTuple):
@@ -55,6 +58,15 @@ class Blame:
         """The lines that correspond to a frontier value of the reference, where the port has no frontier."""
         there = (self.lines.other(REFERENCE, line) for line, _ in self._own(REFERENCE, index, ''))
         return [Suspect(line, 'the reference computes this here', None, index) for line in there if line]
+
+    def of_callers(self, found: list[list[Suspect]]) -> list[Suspect]:
+        """The call in which many lines take other inputs than the reference's: they were passed to it."""
+        first = [s[0] for s in found if s and s[0].why == OTHER_INPUT and s[0].value is not None]
+        if len({suspect.line[:2] for suspect in first}) < MANY:
+            return []
+        stacks = [self.port[s.value].stack for s in first if s.value is not None]
+        line = common(stacks)
+        return [Suspect(line, 'other inputs are passed here', first[0].value, first[0].partner)] if line else []
 
     # --- what the reference has in the place of a value
 
@@ -106,7 +118,9 @@ class Blame:
         if a.leaf is not None or b.leaf is not None or not kinds.alike(a.operation, b.operation):
             return False
         wrong = not self.matching.has(PORT, a.index) or self._is_surplus(a) or self._is_zero(a)
-        return wrong and (self._correspond(a, b) or not self._between(a, b))
+        if not wrong or self._is_operand(a, b.index):
+            return False
+        return self._correspond(a, b) or not self._between(a, b)
 
     def _is_zero(self, value: Value) -> bool:
         """Whether it says nothing that the reference has such a value somewhere."""
@@ -124,12 +138,13 @@ class Blame:
         return None
 
     def _is_repeated(self, operand: Value, index: int) -> bool:
-        """Whether an operation only repeats its operand, which is there once."""
+        """Whether an operation only repeats its operand, which is there no more often than in the reference."""
         found = self.matching.found
-        if found[PORT][operand.index] != found[PORT].get(index):
+        theirs = found[PORT][operand.index]
+        if theirs != found[PORT].get(index):
             return False
-        same = found[REFERENCE][found[PORT][operand.index][0]]
-        return sum(self.port[i].operation == operand.operation for i in same) < 2
+        often = sum(self.port[i].operation == operand.operation for i in found[REFERENCE][theirs[0]])
+        return often <= max(collections.Counter(self.reference[i].operation for i in theirs).values())
 
     def _different(self, index: int, partner: int) -> tuple[list[Value], list[Value]]:
         """The operands of the two operations that the other one does not have, each of the others counted once."""
@@ -271,7 +286,7 @@ class Blame:
             line = self.entry(value, operand)
             is_input = operand.leaf is None or operand.leaf.startswith('given')
             if theirs and line is not None and is_input and not operand.constant:
-                yield line, 'the reference uses another value here'
+                yield line, OTHER_INPUT if operand.leaf else 'the reference uses another value here'
 
     def _renumbered(self, index: int, partner: int) -> Iterator[Reason]:
         """Numbers of the program that the reference does not have in the same operation."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from parity.locating.matching import Matching
+from parity.locating.matching import Matching, equal
 from parity.locating.trace import Trace, Value
 
 REFERENCE, PORT = 0, 1
@@ -26,7 +26,7 @@ def wrong_outputs(matching: Matching) -> dict[str, tuple[int | None, int | None]
     wrong: dict[str, tuple[int | None, int | None]] = {}
     for name in {**reference.outputs, **port.outputs}:
         a, b = (trace[trace.outputs[name]].root if name in trace.outputs else None for trace in (reference, port))
-        if a is None or b is None or not matching.same(REFERENCE, a, b):
+        if a is None or b is None or not equal(reference[a], port[b]):
             wrong[name] = a, b
     return wrong
 

@@ -46,6 +46,7 @@ FUSED = frozenset(('addmm', 'baddbmm', 'convolution'))
 _ALIASES: dict[str, tuple[str, ...]] = {
     'product': tuple(PRODUCTS),
     'sum': ('reduce_sum', 'sum', 'mean', 'trace', 'addmm', 'add', 'add_any', 'cumsum', 'baddbmm'),
+    'average': ('mean', 'div'),
     'difference': ('sub', 'rsub', 'add', 'neg', 'lerp'),
     'quotient': ('div', 'mul', 'reciprocal', 'rsqrt'),
     'power': ('integer_pow', 'square', 'pow', 'mul', 'sqrt', 'rsqrt'),

@@ -54,14 +54,14 @@ def equal(a: Value, b: Value) -> bool:
     allowed = tolerance(a, b)
     if distance(a.print, b.print) > 2 * allowed or (a.print.dtype[0] == 'f') != (b.print.dtype[0] == 'f'):
         return False
-    if a.print.dtype[0] == 'f' and (a.print.dtype != b.print.dtype or not _comparable(a, b)):
+    if a.print.dtype[0] == 'f' and a.print.dtype != b.print.dtype:
         return False
     return not rearranged(a.print, b.print, 2 * allowed)
 
 
 def _comparable(a: Value, b: Value) -> bool:
-    """Zeros and ones are everywhere: those that were computed are the same only if they were computed alike."""
-    if not a.plain or a.constant:
+    """Zeros are everywhere: those that were computed are the same only if they were computed alike."""
+    if a.print.largest or a.print.dtype[0] != 'f' or a.constant:
         return True
     return math.prod(a.print.shape) == math.prod(b.print.shape) and kinds.alike(a.operation, b.operation)
 
@@ -81,7 +81,7 @@ def _found(candidates: Trace, values: Trace) -> dict[int, list[int]]:
     found = {}
     for value in _roots(values):
         near = sorted(_near(by_size.get(value.print.size, []), value))
-        same = [i for i in near if equal(value, candidates[i])]
+        same = [i for i in near if equal(value, candidates[i]) and _comparable(value, candidates[i])]
         if same:
             found[value.index] = same
     return found

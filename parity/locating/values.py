@@ -96,6 +96,7 @@ class Values:
         found = [blame.suspects(index) for index in regions[PORT].frontier]
         if not found:
             found = [blame.of_reference(index) for index in regions[REFERENCE].frontier]
+        found = [[*blame.of_callers(found), *suspects] if i == 0 else suspects for i, suspects in enumerate(found)]
         return self._frontiers(found, 'forward', tuple(wrong))
 
     @functools.cached_property
