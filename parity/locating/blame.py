@@ -62,10 +62,10 @@ class Blame:
     def of_callers(self, found: list[list[Suspect]]) -> list[Suspect]:
         """The call in which many lines take other inputs than the reference's: they were passed to it."""
         first = [s[0] for s in found if s and s[0].why == OTHER_INPUT and s[0].value is not None]
-        if len({suspect.line[:2] for suspect in first}) < MANY:
+        if len({suspect.line[:2] for suspect in first}) < MANY or len({s.line.function for s in first}) > 1:
             return []
         stacks = [self.port[s.value].stack for s in first if s.value is not None]
-        line = common(stacks)
+        line = common([stack[1:] for stack in stacks])
         return [Suspect(line, 'other inputs are passed here', first[0].value, first[0].partner)] if line else []
 
     # --- what the reference has in the place of a value
@@ -111,49 +111,49 @@ class Blame:
                 break
             best = max(pairs, key=lambda pair: (pair[0].print.shape == pair[1].print.shape, self._correspond(*pair)))
             index, partner = best[0].index, best[1].index
-        first = self._first_surplus(index, mine) if theirs else None
+        first = self._first_surplus(mine) if theirs else None
         return (index, partner) if first is None else (first, self.partner(first))
 
     def _comparable(self, a: Value, b: Value) -> bool:
         if a.leaf is not None or b.leaf is not None or not kinds.alike(a.operation, b.operation):
             return False
-        wrong = not self.matching.has(PORT, a.index) or self._is_surplus(a) or self._is_zero(a)
+        wrong = not self.matching.has(PORT, a.index) or self._is_surplus(a) or self._is_coincidence(a)
         if not wrong or self._is_operand(a, b.index):
             return False
         return self._correspond(a, b) or not self._between(a, b)
 
-    def _is_zero(self, value: Value) -> bool:
-        """Whether it says nothing that the reference has such a value somewhere."""
-        return value.plain and value.print.dtype[0] == 'f' and not value.constant
+    def _is_coincidence(self, value: Value) -> bool:
+        """Whether the reference has such a value, but from other operations: a zero, or what a choice leaves as it is."""
+        if value.constant or value.print.dtype[0] != 'f':
+            return False
+        theirs = self.matching.found[PORT][value.index]
+        return value.plain or not any(kinds.alike(self.reference[i].operation, value.operation) for i in theirs)
 
     def _is_surplus(self, value: Value) -> bool:
-        return value.index in self.matching.excess[PORT] and value.leaf is None and not value.plain
+        """Whether the port does this operation with this result more often than the reference does any with it."""
+        if value.index not in self.matching.excess[PORT] or value.leaf is not None or value.plain:
+            return False
+        theirs = self.matching.found[PORT][value.index]
+        mine = self.matching.found[REFERENCE][theirs[0]]
+        often = sum(self.port[i].operation == value.operation for i in mine)
+        return often > max(collections.Counter(self.reference[i].operation for i in theirs).values())
 
-    def _first_surplus(self, index: int, operands: list[Value]) -> int | None:
-        """The first of the operations that made one of the operands once too often; none of what only repeats it."""
+    def _first_surplus(self, operands: list[Value]) -> int | None:
+        """The first of the operations that made one of the operands once too often."""
         for x in operands:
-            if self._is_surplus(x) and not self._is_repeated(x, index):
-                earlier = self._first_surplus(x.index, self.port.operands(x.index))
+            if self._is_surplus(x):
+                earlier = self._first_surplus(self.port.operands(x.index))
                 return x.index if earlier is None else earlier
         return None
-
-    def _is_repeated(self, operand: Value, index: int) -> bool:
-        """Whether an operation only repeats its operand, which is there no more often than in the reference."""
-        found = self.matching.found
-        theirs = found[PORT][operand.index]
-        if theirs != found[PORT].get(index):
-            return False
-        often = sum(self.port[i].operation == operand.operation for i in found[REFERENCE][theirs[0]])
-        return often <= max(collections.Counter(self.reference[i].operation for i in theirs).values())
 
     def _different(self, index: int, partner: int) -> tuple[list[Value], list[Value]]:
         """The operands of the two operations that the other one does not have, each of the others counted once."""
         mine, theirs = self.port.operands(index), self._unfused(index, partner)
-        for a in list(mine):
-            same = next((b for b in theirs if self.matching.same(PORT, a.index, b.index)), None)
-            if same is not None:
+        pairs = [(a, b) for a in mine for b in theirs if self.matching.same(PORT, a.index, b.index)]
+        for a, b in sorted(pairs, key=lambda pair: not kinds.alike(pair[0].operation, pair[1].operation)):
+            if a in mine and b in theirs:
                 mine.remove(a)
-                theirs.remove(same)
+                theirs.remove(b)
         return mine, theirs
 
     def _unfused(self, index: int, partner: int) -> list[Value]:

@@ -15,7 +15,7 @@ ROUNDING = {'f64': 4 * 2.0**-52, 'f32': 4 * 2.0**-23, 'f16': 4 * 2.0**-10}
 RELATIVE, NOISES = 1e-11, 100.0
 
 
-@dataclass
+@dataclass(eq=False)
 class Value:
     """One value.
 
