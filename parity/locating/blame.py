@@ -66,7 +66,9 @@ class Blame:
             return []
         stacks = [self.port[s.value].stack for s in first if s.value is not None]
         line = common([stack[1:] for stack in stacks])
-        return [Suspect(line, 'other inputs are passed here', first[0].value, first[0].partner)] if line else []
+        return (
+            [Suspect(line, 'other inputs are passed here', first[0].value, first[0].partner)] if line else []
+        )
 
     # --- what the reference has in the place of a value
 
@@ -109,7 +111,9 @@ class Blame:
             pairs = [(a, b) for a in mine for b in theirs if self._comparable(a, b)]
             if not pairs:
                 break
-            best = max(pairs, key=lambda pair: (pair[0].print.shape == pair[1].print.shape, self._correspond(*pair)))
+            best = max(
+                pairs, key=lambda pair: (pair[0].print.shape == pair[1].print.shape, self._correspond(*pair))
+            )
             index, partner = best[0].index, best[1].index
         first = self._first_surplus(mine) if theirs else None
         return (index, partner) if first is None else (first, self.partner(first))
@@ -127,7 +131,9 @@ class Blame:
         if value.constant or value.print.dtype[0] != 'f':
             return False
         theirs = self.matching.found[PORT][value.index]
-        return value.plain or not any(kinds.alike(self.reference[i].operation, value.operation) for i in theirs)
+        return value.plain or not any(
+            kinds.alike(self.reference[i].operation, value.operation) for i in theirs
+        )
 
     def _is_surplus(self, value: Value) -> bool:
         """Whether the port does this operation with this result more often than the reference does any with it."""
@@ -159,7 +165,10 @@ class Blame:
     def _unfused(self, index: int, partner: int) -> list[Value]:
         """The operands of the reference's operation; where the port's adds to a product, the product's as well."""
         theirs = self.reference.operands(partner)
-        if self.port[index].operation not in kinds.FUSED or self.reference[partner].operation in kinds.PRODUCTS:
+        if (
+            self.port[index].operation not in kinds.FUSED
+            or self.reference[partner].operation in kinds.PRODUCTS
+        ):
             return theirs
         parts = [self.reference.operands(b.index) if b.operation in kinds.PRODUCTS else [b] for b in theirs]
         return [b for part in parts for b in part]
@@ -189,9 +198,15 @@ class Blame:
     def _unfinished(self, index: int) -> Iterator[Reason]:
         """Of an output that is a value of the reference, but not its output: what is left out at the end."""
         for name, output in self.port.outputs.items():
-            if self.port[output].root == index and self.matching.has(PORT, index) and name in self.reference.outputs:
+            if (
+                self.port[output].root == index
+                and self.matching.has(PORT, index)
+                and name in self.reference.outputs
+            ):
                 other = self.reference.root(self.reference.outputs[name])
-                yield from self._skipped(self.port[index], self.port[index], self._between(self.port[index], other))
+                yield from self._skipped(
+                    self.port[index], self.port[index], self._between(self.port[index], other)
+                )
 
     def _between(self, operand: Value, other: Value) -> list[int]:
         """The operations by which the reference makes `other` of the port's operand, if it does."""
@@ -201,8 +216,15 @@ class Blame:
             for index in front:
                 if self._is_operand(operand, index):
                     return paths[index]
-            waiting = [(x.index, i) for i in front for x in self.reference.operands(i) if i in region or i == other.index]
-            front = [index for index, _ in waiting if index not in paths and self.reference[index].leaf is None]
+            waiting = [
+                (x.index, i)
+                for i in front
+                for x in self.reference.operands(i)
+                if i in region or i == other.index
+            ]
+            front = [
+                index for index, _ in waiting if index not in paths and self.reference[index].leaf is None
+            ]
             paths |= {index: [*paths[user], index] for index, user in waiting if index not in paths}
         return []
 
@@ -250,14 +272,22 @@ class Blame:
         value, other = self.port[index], self.reference[partner]
         for i in value.operands:
             for j in other.operands:
-                if self.matching.same(PORT, self.port[i].root, self.reference[j].root) and self._is_turned(i, j):
+                if self.matching.same(PORT, self.port[i].root, self.reference[j].root) and self._is_turned(
+                    i, j
+                ):
                     first = self._first_turned(i)
                     yield from [(line, 'the operand is transposed') for line in self.port[first].stack[:1]]
         first_operand = self.reference.operands(partner)[:1]
         root = self.port.operands(index)[:1]
-        if value.operation in kinds.MOVES and root and not self.matching.same(PORT, root[0].index, first_operand[0].index):
+        if (
+            value.operation in kinds.MOVES
+            and root
+            and not self.matching.same(PORT, root[0].index, first_operand[0].index)
+        ):
             # what joins the values that it is given is called with them in their order
-            yield from [(line, 'the operands are in another order') for line in (*value.stack[1:2], *value.stack[:1])]
+            yield from [
+                (line, 'the operands are in another order') for line in (*value.stack[1:2], *value.stack[:1])
+            ]
 
     def _is_turned(self, index: int, other: int) -> bool:
         return turned(self.port[index], self.reference[other])
@@ -266,7 +296,9 @@ class Blame:
         """The first of the values that are transposed, of those that made this one."""
         root = self.port[index].root
         for operand in self.port.operands(root):
-            if any(self._is_turned(operand.index, i) for i in self.matching.found[PORT].get(operand.index, ())):
+            if any(
+                self._is_turned(operand.index, i) for i in self.matching.found[PORT].get(operand.index, ())
+            ):
                 return self._first_turned(operand.index)
         return root if root == index or self._is_turned_root(root) else index
 
@@ -377,13 +409,15 @@ def meeting(user: Stack, maker: Stack) -> Line:
 
 def common(stacks: list[Stack]) -> Line | None:
     """The innermost line that all calls have in common."""
-    shared = [lines[0] for lines in zip(*(stack[::-1] for stack in stacks), strict=False) if len(set(lines)) == 1]
+    shared = [
+        lines[0] for lines in zip(*(stack[::-1] for stack in stacks), strict=False) if len(set(lines)) == 1
+    ]
     return shared[-1] if shared else None
 
 
 def ranked(found: list[list[Suspect]]) -> list[Suspect]:
     """The suspects of all frontier values: each one's likeliest first, of the values computed first; each line once."""
-    found = sorted(found, key=lambda suspects: suspects[0].value or 0 if suspects else 0)
+    found = sorted(filter(None, found), key=lambda suspects: suspects[0].value or 0)
     order: dict[tuple[str, int], Suspect] = {}
     for place in range(max(map(len, found), default=0)):
         for suspects in found:

@@ -12,7 +12,6 @@ from parity.draws import replaced
 from parity.locating.primitives import evaluate, shown
 from parity.locating.sources import Line, Stack, is_user, user_stack
 from parity.locating.trace import Trace
-from parity.trees import Arrays
 
 # Equations that hold a program of their own, and the parameter that it is in.
 CALLS = {
@@ -146,7 +145,9 @@ class Interpreter:
         results = self.run(jaxpr, consts, operands, stack)
         self.inside_custom -= name in CUSTOM
         if name in CUSTOM:
-            self._step(_binding(equation), operands, [index for index, _ in results if index is not None], None)
+            self._step(
+                _binding(equation), operands, [index for index, _ in results if index is not None], None
+            )
         return results
 
     def _record(
@@ -167,7 +168,9 @@ class Interpreter:
             array = shown(result)
             active = flows and array.dtype.kind == 'f'
             value = self.trace.add(name, indices, stack, array, active=active, library=self.library)
-            value.numbers = {float(a): None for i, a in operands if i is None and a.dtype.kind == 'f' and a.size == 1}
+            value.numbers = {
+                float(a): None for i, a in operands if i is None and a.dtype.kind == 'f' and a.size == 1
+            }
             found.append((value.index, result))
             self.trace.drawing.update([value.index] if self.drawing else [])
         self._step(apply, operands, [index for index, _ in found if index is not None], key)
@@ -180,7 +183,11 @@ class Interpreter:
 
     def _scan(self, params: dict[str, Any], operands: list[Known], stack: Stack) -> list[Known]:
         consts, carries = params['num_consts'], params['num_carry']
-        fixed, carry, stacked = operands[:consts], operands[consts : consts + carries], operands[consts + carries :]
+        fixed, carry, stacked = (
+            operands[:consts],
+            operands[consts : consts + carries],
+            operands[consts + carries :],
+        )
         body, length = params['jaxpr'], params['length']
         rows: dict[int, list[Known]] = {}
         for i in reversed(range(length)) if params['reverse'] else range(length):

@@ -22,7 +22,9 @@ from parity.locating.trace import Trace, Use
 
 
 def capture(
-    function: Callable[[], dict[str, Any]], leaves: dict[str, torch.Tensor], draws: types.ModuleType | None = None
+    function: Callable[[], dict[str, Any]],
+    leaves: dict[str, torch.Tensor],
+    draws: types.ModuleType | None = None,
 ) -> 'Recorder':
     """Run `function() -> {name: tensor}` and keep what it computes on the way.
 
@@ -83,7 +85,9 @@ class Recorder(TorchDispatchMode):
         results = func(*args, **kwargs)
         for result in tree_leaves(results):
             if isinstance(result, torch.Tensor):
-                self._result(name.rstrip('_') if mutates else name, operands, frames, result, active, entries, mutates)
+                self._result(
+                    name.rstrip('_') if mutates else name, operands, frames, result, active, entries, mutates
+                )
                 self.trace.values[-1].numbers = numbers
         return results
 
@@ -120,8 +124,12 @@ class Recorder(TorchDispatchMode):
         hooks = [node.register_hook(self._hook(node)) for node in _reached(starts.values())]
         floats = {name: x for name, x in self.leaves.items() if x.requires_grad}
         if starts and floats:
-            sent = [torch.as_tensor(weights[name], dtype=x.dtype).reshape(x.shape) for name, x in starts.items()]
-            totals = torch.autograd.grad(list(starts.values()), list(floats.values()), sent, allow_unused=True)
+            sent = [
+                torch.as_tensor(weights[name], dtype=x.dtype).reshape(x.shape) for name, x in starts.items()
+            ]
+            totals = torch.autograd.grad(
+                list(starts.values()), list(floats.values()), sent, allow_unused=True
+            )
             for leaf, total in zip(floats.values(), totals, strict=True):
                 if total is not None:
                     self.trace[self._find(leaf)].cotangent = fingerprint(as_numpy(total))  # type: ignore[index]
@@ -135,7 +143,11 @@ class Recorder(TorchDispatchMode):
                     self.trace[self.made[node, k]].cotangent = fingerprint(as_numpy(cotangent))
             user = next((self.made[node, k] for k in range(len(arrived)) if (node, k) in self.made), None)
             for (operand, k), cotangent in zip(node.next_functions, sent, strict=True):
-                value = self._find(operand.variable) if hasattr(operand, 'variable') else self.made.get((operand, k))
+                value = (
+                    self._find(operand.variable)
+                    if hasattr(operand, 'variable')
+                    else self.made.get((operand, k))
+                )
                 if cotangent is not None and value is not None and user is not None:
                     self.trace.uses.append(Use(value, user, fingerprint(as_numpy(cotangent))))
 
@@ -164,7 +176,9 @@ class Recorder(TorchDispatchMode):
         _, values = self.storages.get(tensor.untyped_storage()._cdata, (None, {}))
         parents = tuple(list(values.values())[-1:])
         operation = 'select' if parents else 'constant'
-        value = self.trace.add(operation, parents, _stack(frames), as_numpy(tensor), active=tensor.requires_grad)
+        value = self.trace.add(
+            operation, parents, _stack(frames), as_numpy(tensor), active=tensor.requires_grad
+        )
         self._place(tensor, value.index)
         return value.index
 
@@ -264,7 +278,10 @@ def _start(given: Any) -> Any:
 
 def _is_argument(place: Any, frame: types.FrameType) -> bool:
     code, values = frame.f_code, frame.f_locals
-    variadic, keywords = bool(code.co_flags & inspect.CO_VARARGS), bool(code.co_flags & inspect.CO_VARKEYWORDS)
+    variadic, keywords = (
+        bool(code.co_flags & inspect.CO_VARARGS),
+        bool(code.co_flags & inspect.CO_VARKEYWORDS),
+    )
     count = code.co_argcount + code.co_kwonlyargcount
     arguments = [values.get(name) for name in code.co_varnames[:count]]
     if variadic:

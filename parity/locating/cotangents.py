@@ -30,7 +30,11 @@ class Backward:
         for value in self.reference:
             if value.leaf is None or not value.active:
                 continue
-            others = [i for i in self.matching.found[REFERENCE].get(value.index, ()) if self.port[i].leaf is not None]
+            others = [
+                i
+                for i in self.matching.found[REFERENCE].get(value.index, ())
+                if self.port[i].leaf is not None
+            ]
             if others and not any(self.agree(value.cotangent, self.port[i].cotangent) for i in others):
                 wrong[value.leaf] = value.index, others[0]
         return wrong
@@ -45,7 +49,7 @@ class Backward:
         return distance(a, b) <= allowed and not rearranged(a, b, allowed)
 
     def _is_nothing(self, cotangent: Fingerprint | None) -> bool:
-        return cotangent is None or not any(cotangent.strange) and cotangent.largest <= self.floor
+        return cotangent is None or (not any(cotangent.strange) and cotangent.largest <= self.floor)
 
     # --- whether a gradient flows at all
 
@@ -82,7 +86,9 @@ class Backward:
         """The suspects for the first values at which the flow of gradients differs."""
         found = []
         for index, other in sorted(self.misled.items()):
-            if not any(value.index in self.misled for value in self.port.operands(index) if value.index != index):
+            if not any(
+                value.index in self.misled for value in self.port.operands(index) if value.index != index
+            ):
                 flows = self.port[index].active
                 reasons = self._flowing(index, other) if flows else self._stopped(index)
                 found.append(_named(reasons, index, other))
@@ -145,7 +151,9 @@ class Backward:
     @functools.cached_property
     def differing(self) -> dict[int, int]:
         """The values of the port whose cotangents differ from the reference's."""
-        return {b: a for a, b in self.pairs if not self.agree(self.reference[a].cotangent, self.port[b].cotangent)}
+        return {
+            b: a for a, b in self.pairs if not self.agree(self.reference[a].cotangent, self.port[b].cotangent)
+        }
 
     def by_value(self) -> list[list[Suspect]]:
         """The suspects for the last values whose cotangents differ, and for leaves that differ without such."""
@@ -156,8 +164,12 @@ class Backward:
             for index, other in {**self.differing, **leaves}.items()
             if not any(user in self.differing for user in users.get(index, ()))
         }
-        wrong = frozenset(use.user for index, other in last.items() for use in self._unmatched(index, other)[0])
-        return [_named(self._contributions(index, other, wrong), index, other) for index, other in last.items()]
+        wrong = frozenset(
+            use.user for index, other in last.items() for use in self._unmatched(index, other)[0]
+        )
+        return [
+            _named(self._contributions(index, other, wrong), index, other) for index, other in last.items()
+        ]
 
     def _unmatched(self, index: int, other: int) -> tuple[list[Use], list[Use]]:
         """What is sent back to a value of the port and not to the reference's, and the other way round."""
@@ -174,7 +186,9 @@ class Backward:
         if len(extra) != len(lacking):
             yield from self._at_cuts(index, other, len(extra) > len(lacking))
         for use in extra:
-            yield from ((line, 'sends back another gradient') for line in self._unusual(self.port[use.user], wrong))
+            yield from (
+                (line, 'sends back another gradient') for line in self._unusual(self.port[use.user], wrong)
+            )
         for use in lacking:
             user = self.reference[use.user]
             there = self.lines.other(REFERENCE, user.stack[0]) if user.stack else None

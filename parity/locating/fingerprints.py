@@ -96,7 +96,7 @@ def unrepeated(values: np.ndarray) -> np.ndarray:
             values = first.squeeze(axis)
         else:
             axis += 1
-    return values
+    return np.asarray(values)
 
 
 def _repeats(values: np.ndarray, first: np.ndarray, allowed: float) -> bool:

@@ -45,8 +45,13 @@ class LineMap:
         return list(found)
 
     @functools.cached_property
-    def _mapped(self) -> tuple[dict[Place, tuple[float, float, Place]], dict[Place, tuple[float, float, Place]]]:
-        best: tuple[dict[Place, tuple[float, float, Place]], dict[Place, tuple[float, float, Place]]] = ({}, {})
+    def _mapped(
+        self,
+    ) -> tuple[dict[Place, tuple[float, float, Place]], dict[Place, tuple[float, float, Place]]]:
+        best: tuple[dict[Place, tuple[float, float, Place]], dict[Place, tuple[float, float, Place]]] = (
+            {},
+            {},
+        )
         for (a, b), count in self.together.items():
             share = count / (self.counts[0][a] + self.counts[1][b] - count)
             same = likeness(self.lines[0][a].text, self.lines[1][b].text)
@@ -121,7 +126,7 @@ class LineMap:
     def correspond(self, reference: Line, port: Line) -> bool:
         """Whether each is the other's best, or one of them is the other's."""
         there, back = self.other(0, reference), self.other(1, port)
-        return there is not None and there[:2] == port[:2] or back is not None and back[:2] == reference[:2]
+        return (there is not None and there[:2] == port[:2]) or (back is not None and back[:2] == reference[:2])
 
 
 class Beside(dict[str, str]):
@@ -132,7 +137,9 @@ class Beside(dict[str, str]):
         if file in self:
             return self[file]
         name = os.path.basename(file)
-        beside = (os.path.join(os.path.dirname(other), name) for known, other in self.items() if _near(known, file))
+        beside = (
+            os.path.join(os.path.dirname(other), name) for known, other in self.items() if _near(known, file)
+        )
         return next((other for other in beside if os.path.exists(other)), default)
 
 

@@ -100,7 +100,9 @@ def _roots(trace: Trace) -> Iterable[Value]:
     return (value for value in trace if value.root == value.index and value.index not in trace.drawing)
 
 
-def _classes(first: dict[int, list[int]], second: dict[int, list[int]]) -> Iterable[tuple[list[int], list[int]]]:
+def _classes(
+    first: dict[int, list[int]], second: dict[int, list[int]]
+) -> Iterable[tuple[list[int], list[int]]]:
     """Groups of values that are all the same: of one side, and of the other."""
     done: set[int] = set()
     for index, others in first.items():

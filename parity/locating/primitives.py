@@ -13,7 +13,9 @@ def evaluate(primitive: Any, arrays: Sequence[Array], params: dict[str, Any]) ->
     """The results of one primitive: by numpy where it is simple and exact, else by jax, operation by operation."""
     function = _NUMPY.get(primitive.name)
     if function is None or any(map(is_key, arrays)):
-        return [result if is_key(result) else np.asarray(result) for result in _by_jax(primitive, arrays, params)]
+        return [
+            result if is_key(result) else np.asarray(result) for result in _by_jax(primitive, arrays, params)
+        ]
     with np.errstate(all='ignore'):
         result = function(*arrays, **params)
     return [np.asarray(part) for part in (result if isinstance(result, list) else [result])]
@@ -34,7 +36,7 @@ def is_key(array: Any) -> bool:
         return False
     import jax
 
-    return bool(jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key))
+    return bool(jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key))
 
 
 def shown(array: Any) -> Array:

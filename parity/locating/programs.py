@@ -129,7 +129,9 @@ def _of_models(runs: Runs) -> Programs:
     batch = torch_side._batch(port.batch)  # type: ignore[attr-defined]
 
     def run_reference(trained: Any, given: Any) -> dict[str, Any]:
-        loss, info, _ = jax_model._call(model, skeleton, given['fixed'], {**given['state'], **trained}, given['batch'])
+        loss, info, _ = jax_model._call(
+            model, skeleton, given['fixed'], {**given['state'], **trained}, given['batch']
+        )
         return trees.flat({'loss': loss, 'info': info}, lambda leaf: leaf)
 
     def run_port() -> dict[str, Any]:

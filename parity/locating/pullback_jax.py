@@ -48,7 +48,8 @@ def _pulled(step: Step, arrived: list[Any], trace: Trace, rules: dict[Any, Any])
     places = [k for k, i in enumerate(step.operands) if i is not None and trace[i].active]
     floats = [k for k, i in enumerate(step.results) if trace[i].active]
     given = [
-        np.zeros(trace[step.results[k]].print.shape) if arrived[k] is None else np.asarray(arrived[k]) for k in floats
+        np.zeros(trace[step.results[k]].print.shape) if arrived[k] is None else np.asarray(arrived[k])
+        for k in floats
     ]
     shapes = tuple((array.shape, str(array.dtype)) for array in step.arrays)
     key = None if step.key is None else (step.key, shapes, tuple(places))

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 _ENGINE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _STANDARD = tuple(sysconfig.get_paths()[name] + os.sep for name in ('stdlib', 'platstdlib'))
+# What lies between an operation and the code that called it, and is no part of any model.
+_MACHINERY = ('torch/_compile.py', 'torch/_dynamo/', 'torch/_ops.py', 'torch/utils/_python_dispatch.py')
 _INSTALLED = ('site-packages' + os.sep, 'dist-packages' + os.sep)
 
 
@@ -24,6 +26,8 @@ class Line(NamedTuple):
         return linecache.getline(self.file, self.line).strip()
 
     def __str__(self) -> str:
+        if not self.file:
+            return self.function
         return f'{os.path.basename(self.file)}:{self.line} in {self.function}: {self.text}'
 
 
@@ -50,5 +54,5 @@ def user_stack(frames: list[Line]) -> Stack:
     A library function that is itself under check has no line of the user's.
     """
     outermost = next((i for i, frame in enumerate(frames) if is_engine(frame.file)), len(frames))
-    inner = frames[:outermost]
+    inner = [frame for frame in frames[:outermost] if not any(part in frame.file for part in _MACHINERY)]
     return tuple(frame for frame in inner if is_user(frame.file)) or tuple(inner)

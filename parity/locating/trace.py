@@ -50,8 +50,9 @@ class Value:
     @property
     def plain(self) -> bool:
         """Whether the value says little: masks, numbers of the program, zeros up to rounding."""
-        return self.print.plain or self.constant or self.print.largest <= 10 * self.noise and self.leaf is None
-
+        return (
+            self.print.plain or self.constant or (self.print.largest <= 10 * self.noise and self.leaf is None)
+        )
 
 
 @dataclass
@@ -131,7 +132,9 @@ class Trace:
         roots = dict.fromkeys(self.values[i].root for i in self.values[index].operands)
         return [self.values[i] for i in roots]
 
-    def ancestors(self, starts: Iterable[int], stop: Callable[[Value], bool] = lambda value: False) -> set[int]:
+    def ancestors(
+        self, starts: Iterable[int], stop: Callable[[Value], bool] = lambda value: False
+    ) -> set[int]:
         """The roots from which the starts were computed, themselves included, not beyond where `stop` says so."""
         seen: set[int] = set()
         waiting = [self.values[i].root for i in starts]
@@ -158,7 +161,7 @@ def _is_layout(operation: str, given: list[Value], printed: Fingerprint) -> bool
     if not given or given[0].print.dtype != printed.dtype:
         return False
     whole = operation in kinds.MOVES and len(given) == 1 and given[0].print.shape == printed.shape
-    return operation in kinds.LAYOUT or whole and bool((given[0].print.sketch == printed.sketch).all())
+    return operation in kinds.LAYOUT or (whole and bool((given[0].print.sketch == printed.sketch).all()))
 
 
 def tolerance(a: Value, b: Value) -> float:

@@ -1,6 +1,7 @@
 """Locate the first differing values of a reference and its port, forward and backward, by their source lines."""
 
 import functools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,7 +9,7 @@ from parity.errors import unknown
 from parity.locating.blame import Blame, Suspect, ranked
 from parity.locating.cotangents import Backward
 from parity.locating.fingerprints import distance
-from parity.locating.frontier import PORT, REFERENCE, Region, reached, region, wrong_outputs
+from parity.locating.frontier import PORT, REFERENCE, Region, reached, region, sources, wrong_outputs
 from parity.locating.lines import LineMap
 from parity.locating.matching import Matching, match
 from parity.locating.programs import Programs, programs
@@ -67,6 +68,7 @@ class Values:
     """Both sides of one loss, run once in float64, and their comparison. Arguments as in `forward_frontiers`."""
 
     def __init__(self, runs: Runs, loss: str | None = None) -> None:
+        self.name = runs.pair.name
         self.programs = programs(runs, call_of(runs, loss))
 
     @functools.cached_property
@@ -90,13 +92,14 @@ class Values:
         if self.traces[PORT].failure is not None:
             return [self._failed(*self.traces[PORT].failure)]
         wrong = wrong_outputs(self.matching)
-        roots = [{pair[side] for pair in wrong.values()} - {None} for side in (REFERENCE, PORT)]
-        regions = self._region(REFERENCE, roots[REFERENCE]), self._region(PORT, roots[PORT])
+        regions = self._region(REFERENCE, wrong.values()), self._region(PORT, wrong.values())
         blame = Blame(self.matching, regions, self.lines)
         found = [blame.suspects(index) for index in regions[PORT].frontier]
         if not found:
             found = [blame.of_reference(index) for index in regions[REFERENCE].frontier]
-        found = [[*blame.of_callers(found), *suspects] if i == 0 else suspects for i, suspects in enumerate(found)]
+        found = [
+            [*blame.of_callers(found), *suspects] if i == 0 else suspects for i, suspects in enumerate(found)
+        ]
         return self._frontiers(found, 'forward', tuple(wrong))
 
     @functools.cached_property
@@ -108,8 +111,8 @@ class Values:
             return []
         return self._frontiers(backward.by_activity() or backward.by_value(), 'backward', tuple(wrong))
 
-    def _region(self, side: int, roots: set[int | None]) -> Region:
-        return region(self.matching, side, {index for index in roots if index is not None})
+    def _region(self, side: int, wrong: Iterable[tuple[int | None, int | None]]) -> Region:
+        return region(self.matching, side, {pair[side] for pair in wrong} - {None})
 
     def _frontiers(
         self, found: list[list[Suspect]], direction: Literal['forward', 'backward'], wrong: tuple[str, ...]
@@ -126,7 +129,7 @@ class Values:
         assert start is not None
         later, parameters = reached(side, start.index), self._parameters(side, start)
         if direction == 'backward':
-            parameters = tuple(name for name in map(_parameter, wrong) if name in parameters) or parameters
+            parameters = tuple(name for name in map(_parameter, wrong) if name in parameters)
         return Frontier(
             rank,
             direction,
@@ -137,7 +140,9 @@ class Values:
             _shown(other, direction),
             _difference(value, other, direction),
             tuple(_told(operand) for operand in side.operands(start.index) if not operand.constant),
-            tuple(name for name, i in side.outputs.items() if side[i].root in later and name in (*wrong, 'loss')),
+            tuple(
+                name for name, i in side.outputs.items() if side[i].root in later and name in (*wrong, 'loss')
+            ),
             parameters,
         )
 
@@ -148,8 +153,20 @@ class Values:
         return there or self.lines.other(PORT, suspect.line) or next(iter(stack), None)
 
     def _parameters(self, trace: Trace, value: Value) -> tuple[str, ...]:
-        before = (trace[i] for i in sorted(trace.ancestors([value.index])))
-        return tuple(_parameter(x.leaf) for x in before if x.leaf is not None and x.leaf.startswith('params/'))
+        """The parameters from which a gradient flows to the value, as the reference calls them."""
+        leaves = [trace[i] for i in sources(trace, value.index) if trace[i].leaf is not None]
+        if trace is self.traces[PORT]:
+            found = (self.matching.found[PORT].get(leaf.index, ()) for leaf in leaves)
+            leaves = [self.traces[REFERENCE][i] for indices in found for i in indices]
+        names = (leaf.leaf or '' for leaf in leaves if leaf.active)
+        return tuple(dict.fromkeys(_parameter(name) for name in names if name.startswith('params/')))
+
+    def _without_line(self, name: str) -> Frontier:
+        """Of a port that has no line: a function of a library that is not written in Python."""
+        values = (str(t[t.outputs[name]].print) if name in t.outputs else None for t in self.traces)
+        reference, port = values
+        line = Line('', 0, self.name)
+        return Frontier(1, 'forward', line, None, 'no line of it is known', port, reference, reaches=(name,))
 
     def _failed(self, error: BaseException, stack: tuple[Line, ...]) -> Frontier:
         """The line that raised, and the last values that the reference has, too."""

@@ -57,7 +57,9 @@ def planted(name: str, *substitutions: Substitution) -> Iterator[Planted]:
         sys.path.insert(0, folder)
         importlib.invalidate_caches()
         try:
-            yield Planted(getattr(importlib.import_module(f'{package}.pairs'), name.upper()), frozenset(lines))
+            yield Planted(
+                getattr(importlib.import_module(f'{package}.pairs'), name.upper()), frozenset(lines)
+            )
         finally:
             sys.path.remove(folder)
             for module in [module for module in sys.modules if module.split('.')[0] == package]:
