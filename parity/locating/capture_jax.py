@@ -134,8 +134,8 @@ class Interpreter:
             results: list[Known] = getattr(self, f'_{name}')(equation.params, operands, stack)
             return results
         arrays = [array for _, array in operands]
-        results = evaluate(equation.primitive, arrays, equation.params)
-        return self._record(name, _binding(equation), operands, results, stack, _key(equation))
+        computed = evaluate(equation.primitive, arrays, equation.params)
+        return self._record(name, _binding(equation), operands, computed, stack, _key(equation))
 
     def _call(self, equation: Any, operands: list[Known], stack: Stack) -> list[Known]:
         name = equation.primitive.name

@@ -3,12 +3,12 @@
 import functools
 from collections.abc import Iterator
 
-from parity.locating.blame import Reason, Suspect
 from parity.locating.fingerprints import Fingerprint, distance, rearranged
 from parity.locating.frontier import PORT, REFERENCE
 from parity.locating.lines import LineMap
 from parity.locating.matching import Matching
-from parity.locating.sources import Stack
+from parity.locating.sources import Line, Stack
+from parity.locating.suspects import Reason, Suspect, named
 from parity.locating.trace import Trace, Use, Value
 
 # Gradients agree up to this share of the larger one, or of the largest of all: what is left is rounding.
@@ -56,7 +56,7 @@ class Backward:
     @functools.cached_property
     def pairs(self) -> list[tuple[int, int]]:
         """Values of the reference and the port that are the same, one for one."""
-        found = []
+        found: list[tuple[int, int]] = []
         for first, others in self._classes():
             mine, theirs = self._by_activity(PORT, others), self._by_activity(REFERENCE, first)
             if [len(group) for group in mine] == [len(group) for group in theirs]:
@@ -91,7 +91,7 @@ class Backward:
             ):
                 flows = self.port[index].active
                 reasons = self._flowing(index, other) if flows else self._stopped(index)
-                found.append(_named(reasons, index, other))
+                found.append(named(reasons, index, other))
         return found
 
     def _flowing(self, index: int, other: int) -> Iterator[Reason]:
@@ -123,7 +123,7 @@ class Backward:
                 yield value
                 value = trace[value.operands[0]]
 
-    def _unusual(self, value: Value, wrong: frozenset[int]) -> Iterator:  # type: ignore[type-arg]
+    def _unusual(self, value: Value, wrong: frozenset[int]) -> Iterator[Line]:
         """The innermost line that did not do the same rightly in another call, then the innermost, then its callers."""
         right = self._right(wrong)
         for depth in range(1, len(value.stack) + 1):
@@ -168,7 +168,7 @@ class Backward:
             use.user for index, other in last.items() for use in self._unmatched(index, other)[0]
         )
         return [
-            _named(self._contributions(index, other, wrong), index, other) for index, other in last.items()
+            named(self._contributions(index, other, wrong), index, other) for index, other in last.items()
         ]
 
     def _unmatched(self, index: int, other: int) -> tuple[list[Use], list[Use]]:
@@ -221,10 +221,3 @@ class Backward:
             for use in trace.uses:
                 found[side].setdefault(trace[use.value].root, []).append(use)
         return found
-
-
-def _named(reasons: Iterator[Reason], index: int, other: int) -> list[Suspect]:
-    found: dict[tuple[str, int], Suspect] = {}
-    for line, why in reasons:
-        found.setdefault((line.file, line.line), Suspect(line, why, index, other))
-    return list(found.values())

@@ -93,10 +93,10 @@ def unrepeated(values: np.ndarray) -> np.ndarray:
     while axis < values.ndim and values.size:
         first = values.take([0], axis)
         if values.shape[axis] == 1 or _repeats(values, first, allowed):
-            values = first.squeeze(axis)
+            values = np.squeeze(first, axis)
         else:
             axis += 1
-    return np.asarray(values)
+    return values
 
 
 def _repeats(values: np.ndarray, first: np.ndarray, allowed: float) -> bool:

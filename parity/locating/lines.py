@@ -126,7 +126,9 @@ class LineMap:
     def correspond(self, reference: Line, port: Line) -> bool:
         """Whether each is the other's best, or one of them is the other's."""
         there, back = self.other(0, reference), self.other(1, port)
-        return (there is not None and there[:2] == port[:2]) or (back is not None and back[:2] == reference[:2])
+        return (there is not None and there[:2] == port[:2]) or (
+            back is not None and back[:2] == reference[:2]
+        )
 
 
 class Beside(dict[str, str]):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from parity.errors import unknown
-from parity.locating.blame import Blame, Suspect, ranked
+from parity.locating.blame import Blame
 from parity.locating.cotangents import Backward
 from parity.locating.fingerprints import distance
 from parity.locating.frontier import PORT, REFERENCE, Region, reached, region, sources, wrong_outputs
@@ -14,6 +14,7 @@ from parity.locating.lines import LineMap
 from parity.locating.matching import Matching, match
 from parity.locating.programs import Programs, programs
 from parity.locating.sources import Line
+from parity.locating.suspects import Suspect, once, ranked
 from parity.locating.trace import Trace, Value
 from parity.runs import Runs
 from parity.sides import LossCall
@@ -89,18 +90,17 @@ class Values:
     @functools.cached_property
     def forward(self) -> list[Frontier]:
         """See `forward_frontiers`. A port that raises has the line that did so."""
-        if self.traces[PORT].failure is not None:
-            return [self._failed(*self.traces[PORT].failure)]
+        failure = self.traces[PORT].failure
+        if failure is not None:
+            return [self._failed(*failure)]
         wrong = wrong_outputs(self.matching)
         regions = self._region(REFERENCE, wrong.values()), self._region(PORT, wrong.values())
         blame = Blame(self.matching, regions, self.lines)
         found = [blame.suspects(index) for index in regions[PORT].frontier]
         if not found:
             found = [blame.of_reference(index) for index in regions[REFERENCE].frontier]
-        found = [
-            [*blame.of_callers(found), *suspects] if i == 0 else suspects for i, suspects in enumerate(found)
-        ]
-        return self._frontiers(found, 'forward', tuple(wrong))
+        frontiers = self._frontiers([*blame.of_callers(found), *ranked(found)], 'forward', tuple(wrong))
+        return frontiers or [self._without_line(name) for name in wrong][:1]
 
     @functools.cached_property
     def backward(self) -> list[Frontier]:
@@ -109,15 +109,17 @@ class Values:
         wrong = backward.wrong_leaves()
         if not wrong or self.traces[PORT].failure is not None:
             return []
-        return self._frontiers(backward.by_activity() or backward.by_value(), 'backward', tuple(wrong))
+        return self._frontiers(
+            ranked(backward.by_activity() or backward.by_value()), 'backward', tuple(wrong)
+        )
 
     def _region(self, side: int, wrong: Iterable[tuple[int | None, int | None]]) -> Region:
         return region(self.matching, side, {pair[side] for pair in wrong} - {None})
 
     def _frontiers(
-        self, found: list[list[Suspect]], direction: Literal['forward', 'backward'], wrong: tuple[str, ...]
+        self, suspects: list[Suspect], direction: Literal['forward', 'backward'], wrong: tuple[str, ...]
     ) -> list[Frontier]:
-        return [self._frontier(i, suspect, direction, wrong) for i, suspect in enumerate(ranked(found), 1)]
+        return [self._frontier(i, suspect, direction, wrong) for i, suspect in enumerate(once(suspects), 1)]
 
     def _frontier(
         self, rank: int, suspect: Suspect, direction: Literal['forward', 'backward'], wrong: tuple[str, ...]
