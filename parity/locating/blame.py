@@ -79,12 +79,12 @@ class Blame:
                     yield from self._skipped(value, operand, [partner])
 
     def _at_hand(self, value: Value) -> bool:
-        """Whether the port computes the value as often as the reference: it is then not left out, but not used."""
+        """Whether the port computes the value as often as the reference: it is not left out, but not used."""
         lacking = value.index in self.matching.excess[REFERENCE]
         return self.matching.has(REFERENCE, value.index) and not lacking and not value.plain
 
     def _follows(self, partner: int, value: Value, steps: int) -> bool:
-        """Whether the reference applies the port's operation within so many steps: it then leaves some out."""
+        """Whether the reference applies the port's operation so many steps later: some are left out."""
         users = self.counterparts.users[REFERENCE]
         front, seen = [partner], {partner}
         for _ in range(steps):

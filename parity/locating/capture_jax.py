@@ -35,7 +35,7 @@ DRAWING = 'parity_drawing'
 
 @dataclass
 class Step:
-    """One operation that a gradient passes: what applies it, to which arrays, and where they are in the trace."""
+    """One operation that a gradient passes: what applies it, to which arrays, and where these are."""
 
     apply: Callable[..., Any]
     key: Any
@@ -83,8 +83,8 @@ def capture(function: Callable[..., Any], trained: Any, given: Any) -> Captured:
 def _traced(function: Callable[..., Any], trained: Any, given: Any) -> tuple[Any, Any]:
     """The jaxpr, and the outputs' structure.
 
-    Without jit, so that each call of a jitted function has the lines of that call, and loops are unrolled; with
-    it where that fails: a loop whose length is computed.
+    Without jit, so that each call of a jitted function has the lines of that call, and loops are unrolled;
+    with it where that fails: a loop whose length is computed.
     """
     import jax
 

@@ -56,11 +56,11 @@ def drawing(module: types.ModuleType | None, recorder: 'Recorder') -> Iterator[N
         yield
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no hints there
     """Records into one trace."""
 
     def __init__(self, leaves: dict[str, torch.Tensor]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.trace = Trace()
         self.drawing = False
         # storage -> what keeps its address from being used again, and the values in it by their layout and by
@@ -119,7 +119,7 @@ class Recorder(TorchDispatchMode):
             (self.trace.outputs[name],) = self._operands([tensor], [])
 
     def pull_back(self, weights: dict[str, np.ndarray]) -> None:
-        """Fill in the cotangents and uses of the trace; weights: output name -> the cotangent that starts there."""
+        """Fill in cotangents and uses of the trace; weights: by output, the cotangent that starts there."""
         starts = {name: x for name, x in self.outputs.items() if name in weights and x.requires_grad}
         hooks = [node.register_hook(self._hook(node)) for node in _reached(starts.values())]
         floats = {name: x for name, x in self.leaves.items() if x.requires_grad}
@@ -172,7 +172,7 @@ class Recorder(TorchDispatchMode):
         return values.get((layout, flows), values.get((layout, not flows)))
 
     def _unknown(self, tensor: torch.Tensor, frames: list[types.FrameType]) -> int:
-        """A tensor that no operation was seen to make: a number of the program, or a view of what was written."""
+        """A tensor that no operation was seen to make: a number, or a view of what was written."""
         _, values = self.storages.get(tensor.untyped_storage()._cdata, (None, {}))
         parents = tuple(list(values.values())[-1:])
         operation = 'select' if parents else 'constant'
@@ -201,7 +201,8 @@ class Recorder(TorchDispatchMode):
 
     def _place(self, tensor: torch.Tensor, index: int) -> None:
         storage = tensor.untyped_storage()
-        _, values = self.storages.setdefault(storage._cdata, (StorageWeakRef(storage), {}))
+        kept = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+        _, values = self.storages.setdefault(storage._cdata, (kept, {}))
         values[_layout(tensor), self.trace[index].active] = index
 
 

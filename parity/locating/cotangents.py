@@ -124,7 +124,7 @@ class Backward:
                 value = trace[value.operands[0]]
 
     def _unusual(self, value: Value, wrong: frozenset[int]) -> Iterator[Line]:
-        """The innermost line that did not do the same rightly in another call, then the innermost, then its callers."""
+        """The innermost line that did not do the same rightly in another call, then all of them."""
         right = self._right(wrong)
         for depth in range(1, len(value.stack) + 1):
             if (*self._manner(value), value.stack[:depth]) not in right:
@@ -156,7 +156,7 @@ class Backward:
         }
 
     def by_value(self) -> list[list[Suspect]]:
-        """The suspects for the last values whose cotangents differ, and for leaves that differ without such."""
+        """The suspects for the last values whose cotangents differ, and for leaves with no such value."""
         users = self.port.users()
         leaves = {b: a for a, b in self.wrong_leaves().values()}
         last = {

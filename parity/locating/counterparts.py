@@ -77,14 +77,14 @@ class Counterparts:
         return self.correspond(a, b) or not self.between(a, b)
 
     def _is_coincidence(self, value: Value) -> bool:
-        """Whether the reference has such a value from other operations alone: a zero, or what a choice leaves."""
+        """Whether the reference has such a value from other operations: a zero, or what a choice leaves."""
         if value.constant or value.print.dtype[0] != 'f':
             return False
         theirs = (self.reference[i].operation for i in self.matching.found[PORT][value.index])
         return value.plain or not any(kinds.alike(operation, value.operation) for operation in theirs)
 
     def _is_surplus(self, value: Value) -> bool:
-        """Whether the port does an operation with this result more often than the reference does any with it."""
+        """Whether the port makes this value by this operation more often than the reference does by any."""
         if value.index not in self.matching.excess[PORT] or value.leaf is not None or value.plain:
             return False
         theirs = self.matching.found[PORT][value.index]
@@ -111,7 +111,7 @@ class Counterparts:
         return mine, theirs
 
     def _unfused(self, index: int, other: int) -> list[Value]:
-        """The operands of the reference's operation; where the port's adds to a product, the product's, too."""
+        """The operands of the reference's operation, and of its product where the port's adds to one."""
         theirs = self.reference.operands(other)
         product = self.reference[other].operation in kinds.PRODUCTS
         if product or self.port[index].operation not in kinds.FUSED:
@@ -120,7 +120,7 @@ class Counterparts:
         return [b for part in parts for b in part]
 
     def between(self, operand: Value, other: Value) -> list[int]:
-        """The operations by which the reference makes `other` of the port's operand, the last first, if it does."""
+        """The operations by which the reference makes `other` of the operand, the last first; or none."""
         region = {*self.regions[REFERENCE].values, other.index}
         paths, front = {other.index: [other.index]}, [other.index]
         for _ in range(LEFT_OUT):

@@ -77,7 +77,7 @@ def distance(a: Fingerprint, b: Fingerprint) -> float:
 
 
 def rearranged(a: Fingerprint, b: Fingerprint, tolerance: float) -> bool:
-    """Whether neither a reshape nor a transpose makes the one of the other, given that their sketches agree."""
+    """Whether neither a reshape nor a transpose makes one of the other, if their sketches agree."""
     return abs(a.flat - b.flat) > tolerance and abs(a.layout - b.layout) > tolerance
 
 
@@ -142,7 +142,8 @@ def _project(values: np.ndarray) -> float:
 @functools.lru_cache(maxsize=256)
 def _weights(size: int) -> np.ndarray:
     index = np.arange(1.0, size + 1)
-    return np.cos(np.sqrt(2.0) * index * index + index)
+    weights: np.ndarray = np.cos(np.sqrt(2.0) * index * index + index)
+    return weights
 
 
 def _is_plain(values: np.ndarray, largest: float) -> bool:

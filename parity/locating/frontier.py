@@ -65,7 +65,7 @@ def reached(trace: Trace, index: int) -> set[int]:
 
 
 def sources(trace: Trace, index: int) -> list[int]:
-    """The roots of the values from which a gradient flows to the one at `index`, itself included, in order."""
+    """The roots of the values to which the one at `index` sends a gradient, itself included, in order."""
     seen: set[int] = set()
     waiting = [index]
     while waiting:

@@ -103,7 +103,7 @@ class LineMap:
 
     @functools.cached_property
     def _files(self) -> tuple[dict[str, str], dict[str, str]]:
-        """The file of the other side whose values are most often those of a file; else the one of its name beside."""
+        """The file of the other side that has most values of a file; else the one of its name beside."""
         counts: collections.Counter[tuple[str, str]] = collections.Counter()
         for ((a, _), (b, _)), count in self.together.items():
             counts[a, b] += count * (1 + (os.path.basename(a) == os.path.basename(b)))
@@ -114,7 +114,7 @@ class LineMap:
         return Beside(found[0]), Beside(found[1])
 
     def within(self, reference: Line, stack: Stack) -> Line | None:
-        """The port's line that corresponds to one of the reference's; the call in that function, if that is unsure."""
+        """The port's line that corresponds to the reference's; the call in its function, if unsure."""
         there = self.other(0, reference)
         if there is None or (reference.file, reference.line) in self._mapped[0]:
             return there

@@ -16,7 +16,7 @@ class Matching:
 
     found:   for each value of a side those of the other side that equal it, in order; only roots.
     partner: one for one, where both sides have a value equally often; `index -> index`, for both sides.
-    excess:  the values of a side that has a value more often than the other: which of them is too many is unknown.
+    excess:  the values that a side has more often than the other: which of them is too many is unknown.
     """
 
     traces: tuple[Trace, Trace]
@@ -34,7 +34,7 @@ class Matching:
 
 
 def match(reference: Trace, port: Trace) -> Matching:
-    """Match the values of two traces. Masks and numbers of the program are matched, too; see `Value.plain`."""
+    """Match the values of two traces, masks and numbers of the program as well."""
     found = _found(port, reference), _found(reference, port)
     partner: tuple[dict[int, int], dict[int, int]] = {}, {}
     excess: tuple[set[int], set[int]] = set(), set()

@@ -10,7 +10,7 @@ Array = np.ndarray
 
 
 def evaluate(primitive: Any, arrays: Sequence[Array], params: dict[str, Any]) -> list[Array]:
-    """The results of one primitive: by numpy where it is simple and exact, else by jax, operation by operation."""
+    """The results of one primitive: by numpy where that is simple and exact, else by jax, uncompiled."""
     function = _NUMPY.get(primitive.name)
     if function is None or any(map(is_key, arrays)):
         return [
@@ -57,7 +57,10 @@ def _dot_general(a: Array, b: Array, dimension_numbers: Any, **_: Any) -> Array:
     free_a = [name for i, name in enumerate(names_a) if i not in batched_a and i not in contracted_a]
     free_b = [name for i, name in enumerate(names_b) if i not in batched_b and i not in contracted_b]
     result = [names_a[i] for i in batched_a] + free_a + free_b
-    return np.einsum(f'{"".join(names_a)},{"".join(names_b)}->{"".join(result)}', a, b, optimize=True)
+    product: Array = np.einsum(
+        f'{"".join(names_a)},{"".join(names_b)}->{"".join(result)}', a, b, optimize=True
+    )
+    return product
 
 
 def _broadcast_in_dim(x: Array, *_: Any, shape: Any, broadcast_dimensions: Any, **__: Any) -> Array:
@@ -83,8 +86,9 @@ def _iota(*_: Any, dtype: Any, shape: Any, dimension: int, **__: Any) -> Array:
 
 def _divide(x: Array, y: Array, **_: Any) -> Array:
     if x.dtype.kind == 'f':
-        return x / y
-    return (np.sign(x) * np.sign(y) * (np.abs(x) // np.abs(y))).astype(x.dtype)  # towards zero
+        return np.asarray(x / y)
+    quotient: Array = (np.sign(x) * np.sign(y) * (np.abs(x) // np.abs(y))).astype(x.dtype)
+    return quotient  # rounded towards zero
 
 
 def _select(which: Array, *cases: Array, **_: Any) -> Array:
@@ -93,7 +97,7 @@ def _select(which: Array, *cases: Array, **_: Any) -> Array:
 
 def _logistic(x: Array, **_: Any) -> Array:
     small = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1 / (1 + small), small / (1 + small))
+    return np.asarray(np.where(x >= 0, 1 / (1 + small), small / (1 + small)))
 
 
 def _integer_pow(x: Array, y: int, **_: Any) -> Array:
@@ -125,14 +129,16 @@ def _bitcast(x: Array, new_dtype: Any, **_: Any) -> Array:
 
 
 _UFUNCS: dict[str, Callable[..., Any]] = {
-    'add': np.add, 'add_any': np.add, 'sub': np.subtract, 'mul': np.multiply, 'neg': np.negative, 'max': np.maximum,
+    'add': np.add, 'add_any': np.add, 'sub': np.subtract, 'mul': np.multiply, 'neg': np.negative, 'max':
+    np.maximum,
     'min': np.minimum, 'exp': np.exp, 'exp2': np.exp2, 'log': np.log, 'log1p': np.log1p, 'expm1': np.expm1,
     'tanh': np.tanh, 'sin': np.sin, 'cos': np.cos, 'tan': np.tan, 'sqrt': np.sqrt, 'cbrt': np.cbrt,
     'square': np.square, 'abs': np.abs, 'sign': np.sign, 'pow': np.power, 'floor': np.floor, 'ceil': np.ceil,
     'gt': np.greater, 'lt': np.less, 'ge': np.greater_equal, 'le': np.less_equal, 'eq': np.equal,
     'ne': np.not_equal, 'and': np.bitwise_and, 'or': np.bitwise_or, 'xor': np.bitwise_xor, 'not': np.invert,
     'is_finite': np.isfinite, 'stop_gradient': np.asarray, 'copy': np.asarray, 'copy_p': np.asarray,
-    'atanh': np.arctanh, 'sinh': np.sinh, 'cosh': np.cosh, 'atan2': np.arctan2, 'reduce_precision': np.asarray,
+    'atanh': np.arctanh, 'sinh': np.sinh, 'cosh': np.cosh, 'atan2': np.arctan2, 'reduce_precision':
+    np.asarray,
 }  # fmt: skip
 _NUMPY: dict[str, Callable[..., Any]] = {
     **{name: _plain(function) for name, function in _UFUNCS.items()},

@@ -1,4 +1,4 @@
-"""What both sides run: one loss of an agent or of a model, or two bare functions, as functions of named inputs."""
+"""What both sides run: a loss of an agent or of a model, or a bare function, with its named inputs."""
 
 import importlib
 import types

@@ -1,4 +1,4 @@
-"""The reference's cotangents: its steps in reverse, each pulled back by jax's own rule, evaluated in numpy."""
+"""The reference's cotangents: its steps in reverse, each by jax's own rule, evaluated in numpy."""
 
 from collections.abc import Callable
 from typing import Any

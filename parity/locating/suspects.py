@@ -10,7 +10,7 @@ Reason = tuple[Line, str]  # a line, and what speaks against it
 
 
 class Suspect(NamedTuple):
-    """A line of the port, the value that made it suspect, and the reference's value in its place, if known."""
+    """A line of the port, the value that made it suspect, and what the reference has in its place."""
 
     line: Line
     why: str
@@ -32,7 +32,7 @@ def named(reasons: Iterable[Reason], value: int, partner: int | None) -> list[Su
 
 
 def ranked(found: Iterable[list[Suspect]]) -> list[Suspect]:
-    """The suspects of several values: each one's likeliest first, the values that were computed first first."""
+    """The suspects of several values: the likeliest of each first, in the order of execution."""
     lists = sorted(filter(None, found), key=lambda suspects: suspects[0].value or 0)
     return once(suspect for row in itertools.zip_longest(*lists) for suspect in row if suspect)
 

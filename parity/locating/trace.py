@@ -11,7 +11,7 @@ from parity.locating.sources import Line, Stack
 
 # The rounding of one operation, relative, by dtype.
 ROUNDING = {'f64': 4 * 2.0**-52, 'f32': 4 * 2.0**-23, 'f16': 4 * 2.0**-10}
-# Agreement: this share of the largest entry, or this many times the rounding that the operations may add up to.
+# Agreement: this share of the largest entry, or this many times the rounding of all operations so far.
 RELATIVE, NOISES = 1e-11, 100.0
 
 
@@ -26,9 +26,9 @@ class Value:
     leaf:     the name of an input: `params/...`, `batch/...`.
     active:   whether a gradient flows from it to what is differentiated.
     noise:    an estimate of its rounding, absolute.
-    library:  whether an installed library computed it that the innermost line called, as flax does for a layer.
+    library:  whether an installed library computed it for the innermost line, as flax does for a layer.
     entries:  for each operand, the line at which it entered the calls around the operation, if known.
-    numbers:  the floating numbers of the program that it was computed with, and the line at which each entered.
+    numbers:  the floating numbers that it was computed with, and the line at which each entered the calls.
     cotangent: of the loss with respect to it, once the backward pass has run.
     """
 
@@ -135,7 +135,7 @@ class Trace:
     def ancestors(
         self, starts: Iterable[int], stop: Callable[[Value], bool] = lambda value: False
     ) -> set[int]:
-        """The roots from which the starts were computed, themselves included, not beyond where `stop` says so."""
+        """The roots from which the starts were computed, themselves included, up to where `stop` holds."""
         seen: set[int] = set()
         waiting = [self.values[i].root for i in starts]
         while waiting:
@@ -157,7 +157,7 @@ class Trace:
 
 
 def _is_layout(operation: str, given: list[Value], printed: Fingerprint) -> bool:
-    """Whether an operation leaves its operand as it is, but for its layout. Another precision is another value."""
+    """Whether an operation leaves its operand as it is, but for its layout and not its precision."""
     if not given or given[0].print.dtype != printed.dtype:
         return False
     whole = operation in kinds.MOVES and len(given) == 1 and given[0].print.shape == printed.shape

@@ -1,4 +1,4 @@
-"""Locate the first differing values of a reference and its port, forward and backward, by their source lines."""
+"""The source lines at which the values, or the gradients, of a reference and its port first differ."""
 
 import functools
 from collections.abc import Iterable
@@ -60,13 +60,13 @@ def forward_frontiers(runs: Runs, loss: str | None = None) -> list[Frontier]:
 
 
 def backward_frontiers(runs: Runs, loss: str | None = None) -> list[Frontier]:
-    """Where the gradients part although all values agree; empty where the gradients agree, or values do not."""
+    """Where the gradients part although all values agree; empty where they agree, or values do not."""
     values = Values(runs, loss)
     return [] if values.forward else values.backward
 
 
 class Values:
-    """Both sides of one loss, run once in float64, and their comparison. Arguments as in `forward_frontiers`."""
+    """Both sides of one loss, run once in float64, and compared. Arguments as in `forward_frontiers`."""
 
     def __init__(self, runs: Runs, loss: str | None = None) -> None:
         self.name = runs.pair.name
@@ -149,7 +149,7 @@ class Values:
         )
 
     def _reference_line(self, suspect: Suspect, other: Value | None) -> Line | None:
-        """The line that corresponds to the suspect's; of the lines of the value in its place, if they have it."""
+        """The line that corresponds to the suspect's, one of the value in its place if there is one."""
         stack = other.stack if other is not None else ()
         there = next((line for line in stack if self.lines.correspond(line, suspect.line)), None)
         return there or self.lines.other(PORT, suspect.line) or next(iter(stack), None)

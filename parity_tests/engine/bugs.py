@@ -1,4 +1,4 @@
-"""Bugs to plant, one change each, of the kinds that ports have: what `parity locate` and the mutants are tried on."""
+"""Bugs to plant, one change each, of the kinds that ports have: `parity locate` is tried on them."""
 
 import tomllib
 from dataclasses import dataclass, field

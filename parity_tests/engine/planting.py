@@ -77,7 +77,7 @@ def _substitute(root: Path, change: Substitution) -> list[tuple[str, int]]:
 
 
 def changed_lines(before: str, after: str) -> list[int]:
-    """The lines of `after`, from 1, that are not in `before`; of lines that were taken away, those around them."""
+    """The lines of `after`, from 1, that `before` lacks; of lines that were taken away, those around."""
     lines: list[int] = []
     matcher = difflib.SequenceMatcher(None, before.splitlines(), after.splitlines(), autojunk=False)
     for kind, _, _, start, stop in matcher.get_opcodes():
