@@ -21,6 +21,7 @@ class Backward:
     def __init__(self, matching: Matching, lines: LineMap) -> None:
         self.matching, self.lines = matching, lines
         self.reference, self.port = matching.traces
+        self._right = functools.cache(self._done_rightly)
         every = (value.cotangent.largest for trace in matching.traces for value in trace if value.cotangent)
         self.floor = OF_ALL * max(every, default=0.0)
 
@@ -132,8 +133,7 @@ class Backward:
                 break
         yield from value.stack
 
-    @functools.cache  # noqa: B019
-    def _right(self, wrong: frozenset[int]) -> set[tuple[str, bool, tuple[bool, ...], Stack]]:
+    def _done_rightly(self, wrong: frozenset[int]) -> set[tuple[str, bool, tuple[bool, ...], Stack]]:
         """What was done rightly: operations, whether gradients flow to and from them, and the inner lines."""
         right = set()
         for value in self.port:
@@ -151,9 +151,15 @@ class Backward:
     @functools.cached_property
     def differing(self) -> dict[int, int]:
         """The values of the port whose cotangents differ from the reference's."""
-        return {
-            b: a for a, b in self.pairs if not self.agree(self.reference[a].cotangent, self.port[b].cotangent)
-        }
+        pairs = (*self.pairs, *self._ends())
+        return {b: a for a, b in pairs if not self.agree(self.reference[a].cotangent, self.port[b].cotangent)}
+
+    def _ends(self) -> Iterator[tuple[int, int]]:
+        """The first and the last of values that one side repeats more often, as by a clip that clips nothing."""
+        for first, others in self._classes():
+            active = all(self.reference[i].active for i in first) and all(self.port[i].active for i in others)
+            if active and len(first) != len(others):
+                yield from ((first[0], others[0]), (first[-1], others[-1]))
 
     def by_value(self) -> list[list[Suspect]]:
         """The suspects for the last values whose cotangents differ, and for leaves with no such value."""

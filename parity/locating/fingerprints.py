@@ -13,8 +13,8 @@ import numpy as np
 SHARES = (0.2, 0.45, 0.7)
 # What repeats along an axis up to this share of the largest value was broadcast.
 REPEATED = 1e-13
-# Entries that are larger than the median by this factor stand for infinity: masks of -1e9.
-SENTINEL = 1e6
+# Entries larger by this factor than a typical one, at this quantile, stand for infinity: masks of -1e9.
+SENTINEL, TYPICAL = 1e6, 0.2
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _regular(values: np.ndarray) -> tuple[np.ndarray, tuple[int, int, int, int]]
     if finite.all() and (values.size < 3 or np.abs(values).max(initial=0.0) < SENTINEL):
         return values, (0, 0, 0, 0)
     sizes = np.abs(values[finite])
-    typical = float(np.median(sizes[sizes > 0])) if (sizes > 0).any() else 0.0
+    typical = float(np.quantile(sizes[sizes > 0], TYPICAL)) if (sizes > 0).any() else 0.0
     sentinels = finite & (np.abs(values) > SENTINEL * typical)
     counts = np.isnan(values).sum(), np.isposinf(values).sum(), np.isneginf(values).sum(), sentinels.sum()
     nan, positive, negative, sentinel = map(int, counts)

@@ -1,45 +1,42 @@
 """Operations of both frameworks, by the names that jax's primitives and torch's dispatcher give them."""
 
+
+def _set(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
 # Their result is the value that they are given, laid out anew.
-LAYOUT = frozenset(
-    (
-        'reshape broadcast_in_dim squeeze expand_dims transpose stop_gradient copy copy_p device_put '
-        'optimization_barrier reduce_precision random_wrap random_unwrap '
-        'view _unsafe_view t permute expand unsqueeze detach alias clone _to_copy contiguous view_as '
-        '_reshape_alias reshape_as swapaxes movedim view_as_real _conj expand_as flatten unflatten'
-    ).split()
+LAYOUT = _set(
+    'reshape broadcast_in_dim squeeze expand_dims transpose stop_gradient copy copy_p device_put '
+    'optimization_barrier reduce_precision random_wrap random_unwrap '
+    'view _unsafe_view t permute expand unsqueeze detach alias clone _to_copy contiguous view_as '
+    '_reshape_alias reshape_as swapaxes movedim view_as_real _conj expand_as flatten unflatten'
 )
 
 # They take entries of a value, or put values together.
-MOVES = frozenset(
-    (
-        'slice select unbind split split_with_sizes chunk narrow index gather dynamic_slice index_select '
-        'cat concatenate stack scan_slice scan_stack pad constant_pad_nd diagonal flip rev roll'
-    ).split()
+MOVES = _set(
+    'slice select unbind split split_with_sizes chunk narrow index gather dynamic_slice index_select '
+    'cat concatenate stack scan_slice scan_stack pad constant_pad_nd diagonal flip rev roll'
 )
 
 # They take no value and no gradient from their operand, only its shape.
-FACTORIES = frozenset(
-    (
-        'ones_like zeros_like empty_like full_like new_zeros new_ones new_full new_empty new_empty_strided '
-        'rand_like randn_like'
-    ).split()
+FACTORIES = _set(
+    'ones_like zeros_like empty_like full_like new_zeros new_ones new_full new_empty new_empty_strided '
+    'rand_like randn_like'
 )
 
 # Sums of terms: the rounding of the result is that of the largest term, however much of it cancels.
-SUMS = frozenset(
-    (
-        'add sub add_any rsub sum mean reduce_sum cumsum lerp var std var_mean addcmul addcdiv trace '
-        'linalg_vector_norm'
-    ).split()
+SUMS = _set(
+    'add sub add_any rsub sum mean reduce_sum cumsum lerp var std var_mean addcmul addcdiv trace '
+    'linalg_vector_norm'
 )
-PRODUCTS = frozenset('dot_general mm addmm bmm baddbmm mv dot conv_general_dilated convolution'.split())
+PRODUCTS = _set('dot_general mm addmm bmm baddbmm mv dot conv_general_dilated convolution')
 # torch adds to a product in one operation.
-FUSED = frozenset('addmm baddbmm convolution'.split())
+FUSED = _set('addmm baddbmm convolution')
 
 # Operations that can stand for each other, or be a part of each other.
 _KINDS = tuple(
-    frozenset(names.split())
+    _set(names)
     for names in (
         ' '.join(PRODUCTS),
         'reduce_sum sum mean trace addmm add add_any cumsum baddbmm',

@@ -6,7 +6,7 @@ import functools
 import linecache
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from parity.locating.matching import Matching
@@ -31,6 +31,8 @@ class LineMap:
             collections.Counter(),
             collections.Counter(),
         )
+        self.other: Callable[[int, Line], Line | None] = functools.cache(self._other)
+        self.correspond: Callable[[Line, Line], bool] = functools.cache(self._correspond)
         reference, port = matching.traces
         for a, b in matching.partner[0].items():
             if reference[a].plain:
@@ -59,8 +61,7 @@ class LineMap:
             best[1][b] = max(best[1].get(b, (0.0, 0.0, a)), (share, same, a))
         return best
 
-    @functools.cache  # noqa: B019
-    def other(self, side: int, line: Line) -> Line | None:
+    def _other(self, side: int, line: Line) -> Line | None:
         """The line of the other side that corresponds to one of `side`.
 
         One without common values is the one with the most similar text where it can be expected, or else just
@@ -122,8 +123,7 @@ class LineMap:
             return there
         return next((line for line in stack if line.function == there.function), there)
 
-    @functools.cache  # noqa: B019
-    def correspond(self, reference: Line, port: Line) -> bool:
+    def _correspond(self, reference: Line, port: Line) -> bool:
         """Whether each is the other's best, or one of them is the other's."""
         there, back = self.other(0, reference), self.other(1, port)
         return (there is not None and there[:2] == port[:2]) or (
