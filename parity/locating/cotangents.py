@@ -155,7 +155,7 @@ class Backward:
         return {b: a for a, b in pairs if not self.agree(self.reference[a].cotangent, self.port[b].cotangent)}
 
     def _ends(self) -> Iterator[tuple[int, int]]:
-        """The first and the last of values that one side repeats more often, as by a clip that clips nothing."""
+        """The first and the last of what one side repeats more often, as by a clip that clips nothing."""
         for first, others in self._classes():
             active = all(self.reference[i].active for i in first) and all(self.port[i].active for i in others)
             if active and len(first) != len(others):
