@@ -82,7 +82,7 @@ class Runner:
     def stage(self, name: str) -> Arrays:
         """The leaves of a stage."""
         if name not in self._results:
-            self.side.restore(self._start)
+            self.side.restore(self.start)
             getattr(self, f'_{name}')()
         return self._results[name]
 
@@ -90,7 +90,7 @@ class Runner:
         self.side.restore(self.move(state.astype(self.side.dtype)))
 
     @functools.cached_property
-    def _start(self) -> State:
+    def start(self) -> State:
         """The given state, in the precision of the side; one object, so that a side knows it again."""
         return self.move(self.inputs.state.astype(self.side.dtype))
 
@@ -117,7 +117,7 @@ class Runner:
 
     def reach(self) -> Arrays:
         """Which loss term reaches which network: `reach/<loss>/<term>/<network>`, bool."""
-        self.side.restore(self._start)
+        self.side.restore(self.start)
         trained = tuple(call for call in self._calls() if not call.frozen)
         return _arrives(self.side.reach(trained, self.batch, self.inputs.key))
 

@@ -187,7 +187,7 @@ def loss_piece(
 
 
 def _loss_leaves(runner: Any, call: LossCall, gradients: bool) -> Arrays:
-    runner.side.restore(runner._start)
+    runner.side.restore(runner.start)
     if not gradients:  # without parameters to differentiate the values are the same
         call = dataclasses.replace(call, frozen=True)
     values, grads = runner.side.losses((call,), runner.batch, runner.inputs.key)

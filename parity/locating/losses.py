@@ -41,7 +41,7 @@ class PortLoss:
 def reference_loss(runs: Runs, call: LossCall) -> ReferenceLoss:
     """The reference's loss in float64 on the case's inputs."""
     runner = runs.reference64
-    runner.side.restore(runner._start)
+    runner.side.restore(runner.start)
     side: Any = runner.side
     if isinstance(side, JaxSide) and hasattr(side, 'skeleton'):
         return _model_loss(side, runner.batch)
@@ -51,7 +51,7 @@ def reference_loss(runs: Runs, call: LossCall) -> ReferenceLoss:
 def port_loss(runs: Runs, call: LossCall, move: Callable[[State], State] = lambda state: state) -> PortLoss:
     """The port's loss in float64 on the case's inputs; move: what its state becomes before."""
     runner = runs.port64
-    runner.side.restore(move(runner._start))
+    runner.side.restore(move(runner.start))
     side: Any = runner.side
     if hasattr(side, 'bridge'):
         return _port_model_loss(side, runner.batch)

@@ -1,0 +1,293 @@
+"""The port's values: its operations, as torch dispatches them, each with its source lines."""
+
+import contextlib
+import functools
+import inspect
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_leaves
+
+from parity.draws import replaced
+from parity.locating import kinds
+from parity.locating.fingerprints import fingerprint
+from parity.locating.sources import Line, Stack, is_engine, is_user, user_stack
+from parity.locating.trace import Trace, Use
+
+
+def capture(
+    function: Callable[[], dict[str, Any]],
+    leaves: dict[str, torch.Tensor],
+    draws: types.ModuleType | None = None,
+) -> 'Recorder':
+    """Run `function() -> {name: tensor}` and keep what it computes on the way.
+
+    leaves: its inputs by name.
+    draws:  the module that draws random numbers; a call of one of its functions is one operation.
+    What the function raises is kept as the trace's failure.
+    """
+    recorder = Recorder(leaves)
+    try:
+        with torch.compiler.set_stance('force_eager'), drawing(draws, recorder), recorder:
+            outputs = function()
+    except Exception as error:  # a port can fail in any way
+        frames = [Line(f.f_code.co_filename, line, f.f_code.co_qualname) for f, line in _walked(error)]
+        recorder.trace.failure = error, user_stack(frames[::-1])
+    else:
+        recorder.finish(outputs)
+    return recorder
+
+
+@contextlib.contextmanager
+def drawing(module: types.ModuleType | None, recorder: 'Recorder') -> Iterator[None]:
+    """Make each public function of the module one operation."""
+    public = [
+        name
+        for name, value in vars(module or types).items()
+        if module and inspect.isfunction(value) and value.__module__ == module.__name__ and name[0] != '_'
+    ]
+    with replaced(module, public, recorder.opaque):
+        yield
+
+
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no hints there
+    """Records into one trace."""
+
+    def __init__(self, leaves: dict[str, torch.Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.trace = Trace()
+        self.drawing = False
+        # storage -> what keeps its address from being used again, and the values in it by their layout and by
+        # whether a gradient flows to them, for a detached view lies where its original does
+        self.storages: dict[int, tuple[StorageWeakRef, dict[Any, int]]] = {}
+        self.made: dict[tuple[Any, int], int] = {}  # (backward node, number of its output) -> value
+        self.leaves = leaves
+        self.outputs: dict[str, torch.Tensor] = {}
+        for name, tensor in leaves.items():
+            self._place(tensor, self.trace.leaf(name, as_numpy(tensor), active=tensor.requires_grad).index)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = func._schema.name.split('::')[1]
+        mutates = func._schema.is_mutable
+        frames = _frames(sys._getframe(1))
+        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+        operands = () if name in kinds.FACTORIES or name == 'lift_fresh' else self._operands(given, frames)
+        active = self._flows(name, given)
+        entries = tuple(_entry(x, frames) for x in given) if operands else ()
+        numbers = {x: _entry(x, frames) for x in tree_leaves((args, kwargs)) if isinstance(x, float)}
+        results = func(*args, **kwargs)
+        for result in tree_leaves(results):
+            if isinstance(result, torch.Tensor):
+                self._result(
+                    name.rstrip('_') if mutates else name, operands, frames, result, active, entries, mutates
+                )
+                self.trace.values[-1].numbers = numbers
+        return results
+
+    def opaque(self, kind: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function whose call is one operation."""
+
+        @functools.wraps(function)
+        def called(*args: Any, **kwargs: Any) -> Any:
+            if self.drawing:  # a draw that another one makes is a part of it
+                return function(*args, **kwargs)
+            self.drawing = True
+            with _disable_current_modes():
+                results = function(*args, **kwargs)
+            self.drawing = False
+            frames = _frames(sys._getframe(1))
+            given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
+            operands, entries = self._operands(given, frames), tuple(_entry(x, frames) for x in given)
+            for result in tree_leaves(results):
+                if isinstance(result, torch.Tensor):
+                    self._result(f'random.{kind}', operands, frames, result, False, entries, False)
+            return results
+
+        return called
+
+    def finish(self, outputs: dict[str, torch.Tensor]) -> None:
+        """Name the outputs."""
+        self.outputs = outputs
+        for name, tensor in outputs.items():
+            (self.trace.outputs[name],) = self._operands([tensor], [])
+
+    def pull_back(self, weights: dict[str, np.ndarray]) -> None:
+        """Fill in cotangents and uses of the trace; weights: by output, the cotangent that starts there."""
+        starts = {name: x for name, x in self.outputs.items() if name in weights and x.requires_grad}
+        hooks = [node.register_hook(self._hook(node)) for node in _reached(starts.values())]
+        floats = {name: x for name, x in self.leaves.items() if x.requires_grad}
+        if starts and floats:
+            sent = [
+                torch.as_tensor(weights[name], dtype=x.dtype).reshape(x.shape) for name, x in starts.items()
+            ]
+            totals = torch.autograd.grad(
+                list(starts.values()), list(floats.values()), sent, allow_unused=True
+            )
+            for leaf, total in zip(floats.values(), totals, strict=True):
+                if total is not None:
+                    self.trace[self._find(leaf)].cotangent = fingerprint(as_numpy(total))  # type: ignore[index]
+        for hook in hooks:
+            hook.remove()
+
+    def _hook(self, node: Any) -> Callable[..., None]:
+        def keep(sent: tuple[Any, ...], arrived: tuple[Any, ...]) -> None:
+            for k, cotangent in enumerate(arrived):
+                if cotangent is not None and (node, k) in self.made:
+                    self.trace[self.made[node, k]].cotangent = fingerprint(as_numpy(cotangent))
+            user = next((self.made[node, k] for k in range(len(arrived)) if (node, k) in self.made), None)
+            for (operand, k), cotangent in zip(node.next_functions, sent, strict=True):
+                value = (
+                    self._find(operand.variable)
+                    if hasattr(operand, 'variable')
+                    else self.made.get((operand, k))
+                )
+                if cotangent is not None and value is not None and user is not None:
+                    self.trace.uses.append(Use(value, user, fingerprint(as_numpy(cotangent))))
+
+        return keep
+
+    def _flows(self, name: str, given: list[torch.Tensor]) -> bool:
+        stopped = name in ('detach', 'detach_') or name in kinds.FACTORIES
+        return not stopped and torch.is_grad_enabled() and any(x.requires_grad for x in given)
+
+    def _operands(self, tensors: list[torch.Tensor], frames: list[types.FrameType]) -> tuple[int, ...]:
+        found = []
+        for tensor in tensors:
+            index = self._find(tensor)
+            found.append(self._unknown(tensor, frames) if index is None else index)
+            if tensor.grad_fn is not None:
+                self.made.setdefault((tensor.grad_fn, tensor.output_nr), found[-1])
+        return tuple(found)
+
+    def _find(self, tensor: torch.Tensor) -> int | None:
+        _, values = self.storages.get(tensor.untyped_storage()._cdata, (None, {}))
+        layout, flows = _layout(tensor), tensor.requires_grad
+        return values.get((layout, flows), values.get((layout, not flows)))
+
+    def _unknown(self, tensor: torch.Tensor, frames: list[types.FrameType]) -> int:
+        """A tensor that no operation was seen to make: a number, or a view of what was written."""
+        _, values = self.storages.get(tensor.untyped_storage()._cdata, (None, {}))
+        parents = tuple(list(values.values())[-1:])
+        operation = 'select' if parents else 'constant'
+        value = self.trace.add(
+            operation, parents, _stack(frames), as_numpy(tensor), active=tensor.requires_grad
+        )
+        self._place(tensor, value.index)
+        return value.index
+
+    def _result(
+        self,
+        name: str,
+        operands: tuple[int, ...],
+        frames: list[types.FrameType],
+        result: torch.Tensor,
+        active: bool,
+        entries: tuple[Line | None, ...],
+        mutates: bool,
+    ) -> None:
+        array = as_numpy(result)
+        flows = active and array.dtype.kind == 'f'
+        value = self.trace.add(name, operands, _stack(frames), array, active=flows, entries=entries)
+        if mutates:  # every other view of the storage has changed with it
+            self.storages.pop(result.untyped_storage()._cdata, None)
+        self._place(result, value.index)
+
+    def _place(self, tensor: torch.Tensor, index: int) -> None:
+        storage = tensor.untyped_storage()
+        kept = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+        _, values = self.storages.setdefault(storage._cdata, (kept, {}))
+        values[_layout(tensor), self.trace[index].active] = index
+
+
+def as_numpy(tensor: torch.Tensor) -> np.ndarray:
+    """The values of a tensor, not copied; bfloat16, which numpy lacks, as float32."""
+    with _disable_current_modes(), torch.no_grad():
+        tensor = tensor.detach().resolve_conj().resolve_neg().cpu()
+        if tensor.dtype == torch.bfloat16:
+            tensor = tensor.float()
+        array: np.ndarray = tensor.numpy()
+        return np.abs(array) if array.dtype.kind == 'c' else array
+
+
+def _layout(tensor: torch.Tensor) -> Any:
+    return tensor.storage_offset(), tuple(tensor.shape), tensor.stride(), tensor.dtype
+
+
+def _reached(outputs: Any) -> list[Any]:
+    """The backward nodes of the outputs, without those that only add to a leaf's gradient."""
+    seen: dict[Any, None] = {}
+    waiting = [x.grad_fn for x in outputs]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen and not hasattr(node, 'variable'):
+            seen[node] = None
+            waiting += [operand for operand, _ in node.next_functions]
+    return list(seen)
+
+
+def _frames(frame: types.FrameType | None) -> list[types.FrameType]:
+    """The frames of code under check and of libraries, innermost first, up to the engine's own."""
+    found = []
+    while frame is not None and not is_engine(frame.f_code.co_filename):
+        found.append(frame)
+        frame = frame.f_back
+    return found
+
+
+def _stack(frames: list[types.FrameType]) -> Stack:
+    return user_stack([_line(frame) for frame in frames])
+
+
+def _line(frame: types.FrameType) -> Line:
+    return Line(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname)
+
+
+def _walked(error: BaseException) -> Iterator[tuple[types.FrameType, int]]:
+    """The frames that an exception passed, outermost first, without the engine's."""
+    traceback = error.__traceback__
+    while traceback is not None:
+        if not is_engine(traceback.tb_frame.f_code.co_filename):
+            yield traceback.tb_frame, traceback.tb_lineno
+        traceback = traceback.tb_next
+
+
+def _entry(given: torch.Tensor | float, frames: list[types.FrameType]) -> Line | None:
+    """The line at which a tensor or a number entered the calls around an operation that takes it.
+
+    The innermost frame of which it is no argument, a tensor neither itself nor as another view of the whole.
+    """
+    place = _start(given)
+    for frame in frames:
+        if is_user(frame.f_code.co_filename) and not _is_argument(place, frame):
+            return _line(frame)
+    return None
+
+
+def _start(given: Any) -> Any:
+    """Where a tensor begins: views of the whole of it begin there, too. A number is itself."""
+    if isinstance(given, torch.Tensor):
+        return given.untyped_storage()._cdata, int(given.storage_offset())
+    return given if isinstance(given, int | float) and not isinstance(given, bool) else None
+
+
+def _is_argument(place: Any, frame: types.FrameType) -> bool:
+    code, values = frame.f_code, frame.f_locals
+    variadic, keywords = (
+        bool(code.co_flags & inspect.CO_VARARGS),
+        bool(code.co_flags & inspect.CO_VARKEYWORDS),
+    )
+    count = code.co_argcount + code.co_kwonlyargcount
+    arguments = [values.get(name) for name in code.co_varnames[:count]]
+    if variadic:
+        arguments += values.get(code.co_varnames[count], ())
+    if keywords:
+        arguments += values.get(code.co_varnames[count + variadic], {}).values()
+    flat = [x for a in arguments for x in (a if isinstance(a, tuple | list) else [a])]
+    return any(_start(x) == place for x in flat)
