@@ -12,9 +12,9 @@ from torch.nn import functional
 from parity.cases import Case
 from parity.errors import ParityError
 from parity.functions import FunctionRuns
-from parity.locating import Frontier, Values, backward_frontiers, forward_frontiers
 from parity.locating.fingerprints import distance, fingerprint, rearranged
 from parity.locating.frontier import PORT, REFERENCE
+from parity.locating.values import Frontier, Values, backward_frontiers, forward_frontiers
 from parity.pair import Pair, find
 from parity.runs import Runs
 from parity_tests.engine import model_pairs
