@@ -18,8 +18,9 @@ from torch.utils._pytree import tree_leaves
 
 from parity.draws import replaced
 from parity.locating import kinds
+from parity.locating.calls import entry, frames_at, passed, stack_of
 from parity.locating.fingerprints import fingerprint
-from parity.locating.sources import Line, Stack, is_engine, is_user, user_stack
+from parity.locating.sources import Line, Stack, user_stack
 from parity.locating.trace import Trace, Use
 
 
@@ -39,7 +40,7 @@ def capture(
         with torch.compiler.set_stance('force_eager'), drawing(draws, recorder), recorder:
             outputs = function()
     except Exception as error:  # a port can fail in any way
-        frames = [Line(f.f_code.co_filename, line, f.f_code.co_qualname) for f, line in _walked(error)]
+        frames = [Line(f.f_code.co_filename, line, f.f_code.co_qualname) for f, line in passed(error)]
         recorder.trace.failure = error, user_stack(frames[::-1])
     else:
         recorder.finish(outputs)
@@ -106,7 +107,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has
         return called
 
     def _called(self, name: str, given: list[Any], frame: types.FrameType) -> 'Called':
-        frames = _frames(frame)
+        frames = frames_at(frame)
         tensors = [x for x in given if isinstance(x, torch.Tensor)]
         made = name in kinds.FACTORIES or name == 'lift_fresh'
         operands = () if made else self._operands(tensors, frames)
@@ -114,13 +115,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has
         return Called(
             name,
             operands,
-            _stack(frames),
+            stack_of(frames),
             active=name != 'detach'
             and not made
             and torch.is_grad_enabled()
             and any(x.requires_grad for x in tensors),
-            entries=tuple(_entry(x, frames) for x in tensors) if operands else (),
-            numbers={x: _entry(x, frames) for x in given if isinstance(x, float)},
+            entries=tuple(entry(x, frames) for x in tensors) if operands else (),
+            numbers={x: entry(x, frames) for x in given if isinstance(x, float)},
             undecided=self.trace.is_undecided(name, operands, [*compared, *_numbers(given)]),
         )
 
@@ -185,7 +186,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has
         parents = tuple(list(values.values())[-1:])
         operation = 'select' if parents else 'constant'
         value = self.trace.add(
-            operation, parents, _stack(frames), as_numpy(tensor), active=tensor.requires_grad
+            operation, parents, stack_of(frames), as_numpy(tensor), active=tensor.requires_grad
         )
         self._place(tensor, value.index)
         return value.index
@@ -254,64 +255,3 @@ def _reached(outputs: Any) -> list[Any]:
             seen[node] = None
             waiting += [operand for operand, _ in node.next_functions]
     return list(seen)
-
-
-def _frames(frame: types.FrameType | None) -> list[types.FrameType]:
-    """The frames of code under check and of libraries, innermost first, up to the engine's own."""
-    found = []
-    while frame is not None and not is_engine(frame.f_code.co_filename):
-        found.append(frame)
-        frame = frame.f_back
-    return found
-
-
-def _stack(frames: list[types.FrameType]) -> Stack:
-    return user_stack([_line(frame) for frame in frames])
-
-
-def _line(frame: types.FrameType) -> Line:
-    return Line(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname)
-
-
-def _walked(error: BaseException) -> Iterator[tuple[types.FrameType, int]]:
-    """The frames that an exception passed, outermost first, without the engine's."""
-    traceback = error.__traceback__
-    while traceback is not None:
-        if not is_engine(traceback.tb_frame.f_code.co_filename):
-            yield traceback.tb_frame, traceback.tb_lineno
-        traceback = traceback.tb_next
-
-
-def _entry(given: torch.Tensor | float, frames: list[types.FrameType]) -> Line | None:
-    """The line at which a tensor or a number entered the calls around an operation that takes it.
-
-    The innermost frame of which it is no argument, a tensor neither itself nor as another view of the whole.
-    """
-    place = _start(given)
-    for frame in frames:
-        if is_user(frame.f_code.co_filename) and not _is_argument(place, frame):
-            return _line(frame)
-    return None
-
-
-def _start(given: Any) -> Any:
-    """Where a tensor begins: views of the whole of it begin there, too. A number is itself."""
-    if isinstance(given, torch.Tensor):
-        return given.untyped_storage()._cdata, int(given.storage_offset())
-    return given if isinstance(given, int | float) and not isinstance(given, bool) else None
-
-
-def _is_argument(place: Any, frame: types.FrameType) -> bool:
-    code, values = frame.f_code, frame.f_locals
-    variadic, keywords = (
-        bool(code.co_flags & inspect.CO_VARARGS),
-        bool(code.co_flags & inspect.CO_VARKEYWORDS),
-    )
-    count = code.co_argcount + code.co_kwonlyargcount
-    arguments = [values.get(name) for name in code.co_varnames[:count]]
-    if variadic:
-        arguments += values.get(code.co_varnames[count], ())
-    if keywords:
-        arguments += values.get(code.co_varnames[count + variadic], {}).values()
-    flat = [x for a in arguments for x in (a if isinstance(a, tuple | list) else [a])]
-    return any(_start(x) == place for x in flat)
