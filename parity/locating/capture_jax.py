@@ -162,15 +162,24 @@ class Interpreter:
         indices = tuple(index for index, _ in operands if index is not None)
         if not self.drawing:  # what leaves the drawing is the draw
             self.trace.drawing.difference_update(indices)
+        literals = (array for index, array in operands if index is None)
+        numbers = {float(a): None for a in literals if a.dtype.kind == 'f' and a.size == 1}
+        undecided = self.trace.is_undecided(name, indices, [array for _, array in operands])
         flows = name != 'stop_gradient' and any(self.trace[i].active for i in indices)
         found: list[Known] = []
         for result in results:
             array = shown(result)
             active = flows and array.dtype.kind == 'f'
-            value = self.trace.add(name, indices, stack, array, active=active, library=self.library)
-            value.numbers = {
-                float(a): None for i, a in operands if i is None and a.dtype.kind == 'f' and a.size == 1
-            }
+            value = self.trace.add(
+                name,
+                indices,
+                stack,
+                array,
+                active=active,
+                library=self.library,
+                undecided=undecided,
+                numbers=numbers,
+            )
             found.append((value.index, result))
             self.trace.drawing.update([value.index] if self.drawing else [])
         self._step(apply, operands, [index for index, _ in found if index is not None], key)

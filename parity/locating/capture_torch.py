@@ -1,11 +1,13 @@
 """The port's values: its operations, as torch dispatches them, each with its source lines."""
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 import sys
 import types
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,9 @@ from torch.utils._pytree import tree_leaves
 
 from parity.draws import replaced
 from parity.locating import kinds
+from parity.locating.calls import entry, frames_at, passed, stack_of
 from parity.locating.fingerprints import fingerprint
-from parity.locating.sources import Line, Stack, is_engine, is_user, user_stack
+from parity.locating.sources import Line, Stack, user_stack
 from parity.locating.trace import Trace, Use
 
 
@@ -37,7 +40,7 @@ def capture(
         with torch.compiler.set_stance('force_eager'), drawing(draws, recorder), recorder:
             outputs = function()
     except Exception as error:  # a port can fail in any way
-        frames = [Line(f.f_code.co_filename, line, f.f_code.co_qualname) for f, line in _walked(error)]
+        frames = [Line(f.f_code.co_filename, line, f.f_code.co_qualname) for f, line in passed(error)]
         recorder.trace.failure = error, user_stack(frames[::-1])
     else:
         recorder.finish(outputs)
@@ -74,25 +77,18 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        name = func._schema.name.split('::')[1]
-        mutates = func._schema.is_mutable
-        frames = _frames(sys._getframe(1))
-        given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
-        operands = () if name in kinds.FACTORIES or name == 'lift_fresh' else self._operands(given, frames)
-        active = self._flows(name, given)
-        entries = tuple(_entry(x, frames) for x in given) if operands else ()
-        numbers = {x: _entry(x, frames) for x in tree_leaves((args, kwargs)) if isinstance(x, float)}
+        name, mutates = func._schema.name.split('::')[1], func._schema.is_mutable
+        call = self._called(
+            name.rstrip('_') if mutates else name, tree_leaves((args, kwargs)), sys._getframe(1)
+        )
         results = func(*args, **kwargs)
         for result in tree_leaves(results):
             if isinstance(result, torch.Tensor):
-                self._result(
-                    name.rstrip('_') if mutates else name, operands, frames, result, active, entries, mutates
-                )
-                self.trace.values[-1].numbers = numbers
+                self._result(call, result, mutates)
         return results
 
     def opaque(self, kind: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """A function whose call is one operation."""
+        """A function whose call is one operation, to which no gradient flows."""
 
         @functools.wraps(function)
         def called(*args: Any, **kwargs: Any) -> Any:
@@ -102,15 +98,32 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has
             with _disable_current_modes():
                 results = function(*args, **kwargs)
             self.drawing = False
-            frames = _frames(sys._getframe(1))
-            given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
-            operands, entries = self._operands(given, frames), tuple(_entry(x, frames) for x in given)
+            call = self._called(f'random.{kind}', tree_leaves((args, kwargs)), sys._getframe(1))
             for result in tree_leaves(results):
                 if isinstance(result, torch.Tensor):
-                    self._result(f'random.{kind}', operands, frames, result, False, entries, False)
+                    self._result(dataclasses.replace(call, active=False), result)
             return results
 
         return called
+
+    def _called(self, name: str, given: list[Any], frame: types.FrameType) -> 'Called':
+        frames = frames_at(frame)
+        tensors = [x for x in given if isinstance(x, torch.Tensor)]
+        made = name in kinds.FACTORIES or name == 'lift_fresh'
+        operands = () if made else self._operands(tensors, frames)
+        compared = [as_numpy(x) for x in tensors] if name in kinds.COMPARISONS else []
+        return Called(
+            name,
+            operands,
+            stack_of(frames),
+            active=name != 'detach'
+            and not made
+            and torch.is_grad_enabled()
+            and any(x.requires_grad for x in tensors),
+            entries=tuple(entry(x, frames) for x in tensors) if operands else (),
+            numbers={x: entry(x, frames) for x in given if isinstance(x, float)},
+            undecided=self.trace.is_undecided(name, operands, [*compared, *_numbers(given)]),
+        )
 
     def finish(self, outputs: dict[str, torch.Tensor]) -> None:
         """Name the outputs."""
@@ -153,10 +166,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has
 
         return keep
 
-    def _flows(self, name: str, given: list[torch.Tensor]) -> bool:
-        stopped = name in ('detach', 'detach_') or name in kinds.FACTORIES
-        return not stopped and torch.is_grad_enabled() and any(x.requires_grad for x in given)
-
     def _operands(self, tensors: list[torch.Tensor], frames: list[types.FrameType]) -> tuple[int, ...]:
         found = []
         for tensor in tensors:
@@ -177,24 +186,23 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has
         parents = tuple(list(values.values())[-1:])
         operation = 'select' if parents else 'constant'
         value = self.trace.add(
-            operation, parents, _stack(frames), as_numpy(tensor), active=tensor.requires_grad
+            operation, parents, stack_of(frames), as_numpy(tensor), active=tensor.requires_grad
         )
         self._place(tensor, value.index)
         return value.index
 
-    def _result(
-        self,
-        name: str,
-        operands: tuple[int, ...],
-        frames: list[types.FrameType],
-        result: torch.Tensor,
-        active: bool,
-        entries: tuple[Line | None, ...],
-        mutates: bool,
-    ) -> None:
+    def _result(self, call: 'Called', result: torch.Tensor, mutates: bool = False) -> None:
         array = as_numpy(result)
-        flows = active and array.dtype.kind == 'f'
-        value = self.trace.add(name, operands, _stack(frames), array, active=flows, entries=entries)
+        value = self.trace.add(
+            call.name,
+            call.operands,
+            call.stack,
+            array,
+            active=call.active and array.dtype.kind == 'f',
+            undecided=call.undecided,
+            entries=call.entries,
+            numbers=call.numbers,
+        )
         if mutates:  # every other view of the storage has changed with it
             self.storages.pop(result.untyped_storage()._cdata, None)
         self._place(result, value.index)
@@ -206,6 +214,19 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has
         values[_layout(tensor), self.trace[index].active] = index
 
 
+@dataclass(frozen=True)
+class Called:
+    """A call of an operation; the fields are those of a Value."""
+
+    name: str
+    operands: tuple[int, ...]
+    stack: Stack
+    active: bool
+    entries: tuple[Line | None, ...]
+    numbers: dict[float, Line | None]
+    undecided: bool
+
+
 def as_numpy(tensor: torch.Tensor) -> np.ndarray:
     """The values of a tensor, not copied; bfloat16, which numpy lacks, as float32."""
     with _disable_current_modes(), torch.no_grad():
@@ -214,6 +235,10 @@ def as_numpy(tensor: torch.Tensor) -> np.ndarray:
             tensor = tensor.float()
         array: np.ndarray = tensor.numpy()
         return np.abs(array) if array.dtype.kind == 'c' else array
+
+
+def _numbers(given: list[Any]) -> list[np.ndarray]:
+    return [np.asarray(x) for x in given if isinstance(x, int | float)]
 
 
 def _layout(tensor: torch.Tensor) -> Any:
@@ -230,64 +255,3 @@ def _reached(outputs: Any) -> list[Any]:
             seen[node] = None
             waiting += [operand for operand, _ in node.next_functions]
     return list(seen)
-
-
-def _frames(frame: types.FrameType | None) -> list[types.FrameType]:
-    """The frames of code under check and of libraries, innermost first, up to the engine's own."""
-    found = []
-    while frame is not None and not is_engine(frame.f_code.co_filename):
-        found.append(frame)
-        frame = frame.f_back
-    return found
-
-
-def _stack(frames: list[types.FrameType]) -> Stack:
-    return user_stack([_line(frame) for frame in frames])
-
-
-def _line(frame: types.FrameType) -> Line:
-    return Line(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname)
-
-
-def _walked(error: BaseException) -> Iterator[tuple[types.FrameType, int]]:
-    """The frames that an exception passed, outermost first, without the engine's."""
-    traceback = error.__traceback__
-    while traceback is not None:
-        if not is_engine(traceback.tb_frame.f_code.co_filename):
-            yield traceback.tb_frame, traceback.tb_lineno
-        traceback = traceback.tb_next
-
-
-def _entry(given: torch.Tensor | float, frames: list[types.FrameType]) -> Line | None:
-    """The line at which a tensor or a number entered the calls around an operation that takes it.
-
-    The innermost frame of which it is no argument, a tensor neither itself nor as another view of the whole.
-    """
-    place = _start(given)
-    for frame in frames:
-        if is_user(frame.f_code.co_filename) and not _is_argument(place, frame):
-            return _line(frame)
-    return None
-
-
-def _start(given: Any) -> Any:
-    """Where a tensor begins: views of the whole of it begin there, too. A number is itself."""
-    if isinstance(given, torch.Tensor):
-        return given.untyped_storage()._cdata, int(given.storage_offset())
-    return given if isinstance(given, int | float) and not isinstance(given, bool) else None
-
-
-def _is_argument(place: Any, frame: types.FrameType) -> bool:
-    code, values = frame.f_code, frame.f_locals
-    variadic, keywords = (
-        bool(code.co_flags & inspect.CO_VARARGS),
-        bool(code.co_flags & inspect.CO_VARKEYWORDS),
-    )
-    count = code.co_argcount + code.co_kwonlyargcount
-    arguments = [values.get(name) for name in code.co_varnames[:count]]
-    if variadic:
-        arguments += values.get(code.co_varnames[count], ())
-    if keywords:
-        arguments += values.get(code.co_varnames[count + variadic], {}).values()
-    flat = [x for a in arguments for x in (a if isinstance(a, tuple | list) else [a])]
-    return any(_start(x) == place for x in flat)

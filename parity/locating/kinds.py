@@ -25,6 +25,13 @@ FACTORIES = _set(
     'rand_like randn_like'
 )
 
+# Their result is an entry of an operand, with that one's rounding; and what rounding may decide.
+CHOICES = MOVES | _set(
+    'max min maximum minimum reduce_max reduce_min amax amin clamp clamp_min clamp_max select_n where '
+    'masked_fill relu sort topk median'
+)
+COMPARISONS = _set('gt lt ge le eq ne')
+
 # Sums of terms: the rounding of the result is that of the largest term, however much of it cancels.
 SUMS = _set(
     'add sub add_any rsub sum mean reduce_sum cumsum lerp var std var_mean addcmul addcdiv trace '

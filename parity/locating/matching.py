@@ -52,6 +52,8 @@ def match(reference: Trace, port: Trace) -> Matching:
 def equal(a: Value, b: Value) -> bool:
     """Whether two values are the same up to rounding and layout."""
     allowed = tolerance(a, b)
+    if math.isinf(allowed):
+        return math.prod(a.print.shape) == math.prod(b.print.shape)
     if distance(a.print, b.print) > 2 * allowed or (a.print.dtype[0] == 'f') != (b.print.dtype[0] == 'f'):
         return False
     if a.print.dtype[0] == 'f' and a.print.dtype != b.print.dtype:

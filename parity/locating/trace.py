@@ -1,6 +1,7 @@
 """The values that one side computes: how they depend on each other, and the line of each."""
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -25,7 +26,7 @@ class Value:
     constant: whether it depends on no input.
     leaf:     the name of an input: `params/...`, `batch/...`.
     active:   whether a gradient flows from it to what is differentiated.
-    noise:    an estimate of its rounding, absolute.
+    noise:    an estimate of its rounding, absolute; infinite behind a comparison that rounding decides.
     library:  whether an installed library computed it for the innermost line, as flax does for a layer.
     entries:  for each operand, the line at which it entered the calls around the operation, if known.
     numbers:  the floating numbers that it was computed with, and the line at which each entered the calls.
@@ -101,9 +102,11 @@ class Trace:
         *,
         active: bool = False,
         library: bool = False,
+        undecided: bool = False,
         entries: tuple[Line | None, ...] = (),
+        numbers: Mapping[float, Line | None] | None = None,
     ) -> Value:
-        """A new value. Floating values are taken at float64."""
+        """A new value; undecided: of a comparison that rounding may decide, so that any result is right."""
         index = len(self.values)
         given = [self.values[i] for i in operands]
         printed = fingerprint(array)
@@ -116,12 +119,21 @@ class Trace:
             root=given[0].root if _is_layout(operation, given, printed) else index,
             constant=all(value.constant for value in given),
             active=active,
-            noise=_noise(operation, given, printed),
+            noise=math.inf if undecided else _noise(operation, given, printed),
             library=library,
             entries=entries,
+            numbers=dict(numbers or {}),
         )
         self.values.append(value)
         return value
+
+    def is_undecided(self, operation: str, operands: tuple[int, ...], arrays: Sequence[np.ndarray]) -> bool:
+        """Whether an operation compares floating values that are equal up to their rounding somewhere."""
+        noise = max((self.values[i].noise for i in operands), default=0.0)
+        if operation not in kinds.COMPARISONS or len(arrays) != 2 or not noise:
+            return False
+        with np.errstate(all='ignore'):
+            return bool((np.abs(np.subtract(*arrays, dtype=np.float64)) <= NOISES * noise).any())
 
     def root(self, index: int) -> Value:
         """The value that the one at `index` lays out."""
@@ -171,13 +183,17 @@ def tolerance(a: Value, b: Value) -> float:
 
 def _noise(operation: str, given: list[Value], printed: Fingerprint) -> float:
     """The rounding of a result: of the largest term of a sum, else relative as that of the operands."""
-    floats = [value for value in given if value.print.dtype[0] == 'f']
+    floats = [value for value in given if value.print.dtype[0] == 'f' or value.noise]
+    if any(math.isinf(value.noise) for value in floats):
+        return math.inf
     rounding = ROUNDING.get(printed.dtype, 0.0)
     own = rounding * printed.largest
     if operation in kinds.PRODUCTS and len(floats) >= 2:
         a, b = floats[-2], floats[-1]
         crossed = a.noise * b.print.largest + b.noise * a.print.largest
         return max(crossed + rounding * a.print.largest * b.print.largest, own)
+    if operation in kinds.CHOICES:
+        return max([value.noise for value in floats] + [own])
     if operation in kinds.SUMS:
         return max([value.noise + rounding * value.print.largest for value in floats] + [own])
     relative = max((v.noise / v.print.largest for v in floats if v.print.largest), default=0.0)

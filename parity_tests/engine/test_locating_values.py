@@ -225,6 +225,16 @@ def test_values_that_are_not_finite_are_compared_by_their_places() -> None:
     assert functions(jnp.log, lambda x: torch.log(x.abs()), x).forward != []
 
 
+def test_comparisons_that_rounding_decides_are_no_divergence() -> None:
+    def reference(x: jax.Array) -> jax.Array:
+        return jnp.where(jnp.exp(jnp.log(x)) > x, 1.0, 2.0) * x
+
+    x = np.abs(X) + np.float32(0.1)
+    assert functions(reference, lambda x: torch.where(x**3 / x**2 > x, 1.0, 2.0) * x, x).forward == []
+    twin = functions(reference, lambda x: torch.where(1.1 * x > x, 1.0, 2.0) * x, x)
+    assert twin.forward != []
+
+
 def test_a_loop_of_computed_length_is_evaluated() -> None:
     def reference(x: jax.Array) -> jax.Array:
         return jax.lax.while_loop(lambda y: jnp.abs(y).max() > 0.1, lambda y: y / 2, x)

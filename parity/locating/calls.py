@@ -1,0 +1,72 @@
+"""Python's calls around an operation: their lines, and where what it takes entered them."""
+
+import inspect
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from parity.locating.sources import Line, Stack, is_engine, is_user, user_stack
+
+
+def frames_at(frame: types.FrameType | None) -> list[types.FrameType]:
+    """The frames of code under check and of libraries, innermost first, up to the engine's own."""
+    found = []
+    while frame is not None and not is_engine(frame.f_code.co_filename):
+        found.append(frame)
+        frame = frame.f_back
+    return found
+
+
+def stack_of(frames: list[types.FrameType]) -> Stack:
+    """Their lines, those of code under check."""
+    return user_stack([_line(frame) for frame in frames])
+
+
+def _line(frame: types.FrameType) -> Line:
+    return Line(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname)
+
+
+def passed(error: BaseException) -> Iterator[tuple[types.FrameType, int]]:
+    """The frames that an exception passed, outermost first, without the engine's."""
+    traceback = error.__traceback__
+    while traceback is not None:
+        if not is_engine(traceback.tb_frame.f_code.co_filename):
+            yield traceback.tb_frame, traceback.tb_lineno
+        traceback = traceback.tb_next
+
+
+def entry(given: torch.Tensor | float, frames: list[types.FrameType]) -> Line | None:
+    """The line at which a tensor or a number entered the calls around an operation that takes it.
+
+    The innermost frame of which it is no argument, a tensor neither itself nor as another view of the whole.
+    """
+    place = _start(given)
+    for frame in frames:
+        if is_user(frame.f_code.co_filename) and not _is_argument(place, frame):
+            return _line(frame)
+    return None
+
+
+def _start(given: Any) -> Any:
+    """Where a tensor begins: views of the whole of it begin there, too. A number is itself."""
+    if isinstance(given, torch.Tensor):
+        return given.untyped_storage()._cdata, int(given.storage_offset())
+    return given if isinstance(given, int | float) and not isinstance(given, bool) else None
+
+
+def _is_argument(place: Any, frame: types.FrameType) -> bool:
+    code, values = frame.f_code, frame.f_locals
+    variadic, keywords = (
+        bool(code.co_flags & inspect.CO_VARARGS),
+        bool(code.co_flags & inspect.CO_VARKEYWORDS),
+    )
+    count = code.co_argcount + code.co_kwonlyargcount
+    arguments = [values.get(name) for name in code.co_varnames[:count]]
+    if variadic:
+        arguments += values.get(code.co_varnames[count], ())
+    if keywords:
+        arguments += values.get(code.co_varnames[count + variadic], {}).values()
+    flat = [x for a in arguments for x in (a if isinstance(a, tuple | list) else [a])]
+    return any(_start(x) == place for x in flat)
