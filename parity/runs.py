@@ -77,9 +77,8 @@ class Runs:
         states = [self.inputs.state.scaled(k, SCALES['float32']) for k in range(SAMPLES['float32'])]
         inputs = [dataclasses.replace(self.inputs, state=state) for state in states]
         drifts = [functools.partial(self._drift, 'float32', sample) for sample in range(len(inputs))]
-        side = self.created.like
         runners = [
-            Runner(side('float32'), self.pair, near, drift=drift)
+            Runner(self.created.like('float32'), self.pair, near, drift=drift)
             for near, drift in zip(inputs, drifts, strict=True)
         ]
         return [(runner, self._truth_of(runner)) for runner in runners]
@@ -239,6 +238,11 @@ class Runs:
                 _widen(widened, f'{step}/opt_nu/{path}', squares, 'square of the gradient tolerance')
         return widened
 
+    @functools.cached_property
+    def longest_step(self) -> float:
+        """About how far the optimiser moves a parameter in one step: the learning rate."""
+        return self.created.longest_step(self.inputs.config)
+
     def _slacks(
         self, moments: Arrays, found: dict[str, Tolerance]
     ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -248,7 +252,7 @@ class Runs:
             count = int(moments.get(f'opt_count/{path}', 0))
             if count and f'opt_mu/{path}' in found:
                 allowed = float(np.max(found[f'opt_mu/{path}'].allowed))
-                steps = adam_slack(second, count, allowed, self.created.longest_step(self.inputs.config))
+                steps = adam_slack(second, count, allowed, self.longest_step)
                 slacks[path] = steps, square_slack(second, count, allowed)
         return slacks
 

@@ -17,13 +17,18 @@ import numpy as np
 FACTORS = 61
 SUMS = ('reduce_sum', 'dot_general', 'conv_general_dilated', 'cumsum', 'reduce_window_sum')
 EXACT = np.ones(FACTORS)
-# The parameter of an equation that holds the program which it calls.
+# Equations that hold a program of their own, and the parameter that it is in.
 CALLS = {
     'jit': 'jaxpr',
+    'pjit': 'jaxpr',
     'closed_call': 'call_jaxpr',
+    'core_call': 'call_jaxpr',
+    'remat2': 'jaxpr',
+    'checkpoint': 'jaxpr',
     'custom_jvp_call': 'call_jaxpr',
     'custom_vjp_call': 'call_jaxpr',
-    'remat2': 'jaxpr',
+    'custom_vjp_call_jaxpr': 'fun_jaxpr',
+    'custom_lin': 'jaxpr',
 }
 
 
@@ -61,7 +66,7 @@ def _evaluate(closed: Any, args: Sequence[Any], turns: Iterator[Any]) -> list[An
 
 def _outputs(equation: Any, inputs: list[Any], turns: Iterator[Any]) -> Sequence[Any]:
     name, params = equation.primitive.name, equation.params
-    if name in CALLS:
+    if CALLS.get(name) in params:
         return _evaluate(params[CALLS[name]], inputs, turns)
     if name in CONTROL:
         return CONTROL[name](params, inputs, turns)

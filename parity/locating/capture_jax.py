@@ -8,24 +8,12 @@ from typing import Any
 import numpy as np
 
 from parity import trees
+from parity.backends.rounding import CALLS
 from parity.draws import replaced
 from parity.locating.primitives import evaluate, shown
 from parity.locating.sources import Line, Stack, is_user, user_stack
 from parity.locating.trace import Trace
 
-# Equations that hold a program of their own, and the parameter that it is in.
-CALLS = {
-    'jit': 'jaxpr',
-    'pjit': 'jaxpr',
-    'closed_call': 'call_jaxpr',
-    'core_call': 'call_jaxpr',
-    'remat2': 'jaxpr',
-    'checkpoint': 'jaxpr',
-    'custom_jvp_call': 'call_jaxpr',
-    'custom_vjp_call': 'call_jaxpr',
-    'custom_vjp_call_jaxpr': 'fun_jaxpr',
-    'custom_lin': 'jaxpr',
-}
 # Those that define their own derivative: for the backward pass they are one operation.
 CUSTOM = ('custom_jvp_call', 'custom_vjp_call', 'custom_vjp_call_jaxpr')
 
@@ -128,7 +116,7 @@ class Interpreter:
 
     def _equation(self, equation: Any, operands: list[Known], stack: Stack) -> list[Known]:
         name = equation.primitive.name
-        if name in CALLS and CALLS[name] in equation.params:
+        if CALLS.get(name) in equation.params:
             return self._call(equation, operands, stack)
         if name in ('scan', 'while', 'cond'):
             results: list[Known] = getattr(self, f'_{name}')(equation.params, operands, stack)

@@ -15,6 +15,7 @@ import numpy as np
 from parity.draws import KINDS, replaced
 from parity.locating.interception import Log, compiled, seen_by_host
 from parity.locating.losses import port_loss, reference_loss
+from parity.locating.sources import Line, is_user
 from parity.runs import Runs
 from parity.sides import LossCall
 
@@ -192,14 +193,7 @@ def _draws_of(entry: _Entry) -> list[Draw]:
 def _caller(module: Any) -> tuple[str, str]:
     """(file:line, text) of the innermost code that is neither a library's nor the drawing module's."""
     frame = sys._getframe(1)
-    while frame.f_back and _is_inner(frame.f_code.co_filename, module):
+    while frame.f_back and not (is_user(path := frame.f_code.co_filename) and path != module.__file__):
         frame = frame.f_back
-    path, number = frame.f_code.co_filename, frame.f_lineno
-    lines = Path(path).read_text().splitlines() if Path(path).exists() else []
-    text = lines[number - 1].strip() if number <= len(lines) else ''
-    return f'{Path(path).name}:{number}', text
-
-
-def _is_inner(path: str, module: Any) -> bool:
-    own = str(Path(__file__).parents[1])
-    return path.startswith((own, '<')) or 'site-packages' in path or path == module.__file__
+    line = Line(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname)
+    return f'{Path(line.file).name}:{line.line}', line.text

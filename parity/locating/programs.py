@@ -45,6 +45,8 @@ def programs(runs: Runs, call: LossCall) -> Programs:
     from parity.functions import FunctionRuns
     from parity.models import ModelPair
 
+    for runner in (runs.reference64, runs.port64):
+        runner.side.restore(runner.start)
     if isinstance(runs, FunctionRuns):
         return _of_functions(runs)
     return _of_models(runs) if isinstance(runs.pair, ModelPair) else _of_agents(runs, call)
@@ -61,8 +63,6 @@ def _of_agents(runs: Runs, call: LossCall) -> Programs:
     from parity.backends import jax_side
 
     reference, port = runs.reference64, runs.port64
-    reference.side.restore(reference.start)
-    port.side.restore(port.start)
     jax_agent, network = reference.side.agent, port.side.agent.network  # type: ignore[attr-defined]
     batch, key = port.side._batch(port.batch), port.side._tensor(runs.inputs.key)  # type: ignore[attr-defined]
 
@@ -90,8 +90,6 @@ def _of_functions(runs: Any) -> Programs:
     from parity.backends.jax_function import _outputs
 
     reference, port = runs.reference64, runs.port64
-    reference.side.restore(reference.start)
-    port.side.restore(port.start)
     call, arrays = reference.side.target, reference.side.arrays
     floats = {path: leaf for path, leaf in arrays.items() if leaf.dtype.kind == 'f'}
     others = {path: leaf for path, leaf in arrays.items() if path not in floats}
@@ -119,8 +117,6 @@ def _of_models(runs: Runs) -> Programs:
     from parity.backends import jax_model
 
     reference, port = runs.reference64, runs.port64
-    reference.side.restore(reference.start)
-    port.side.restore(port.start)
     side, torch_side = reference.side, port.side
     model, skeleton = side.target, side.skeleton  # type: ignore[attr-defined]
     trained = jax_model.trained(model, side.params)  # type: ignore[attr-defined]

@@ -77,7 +77,7 @@ def updates(runs: Runs) -> list[UpdateFinding]:
     """Why parameters differ after the steps of the update stage, in float64; nothing where none differs."""
     steps = list(recorded_steps(runs))
     followed = follows(steps)
-    lr = runs.created.longest_step(runs.config)
+    lr = runs.longest_step
     found: dict[tuple[str, str], list[tuple[str, str, float]]] = {}
     for step in steps:
         differing = [
