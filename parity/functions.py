@@ -14,7 +14,7 @@ from parity.errors import ParityError
 from parity.pair import Pair
 from parity.runs import SCALES, Runs, scaling
 from parity.sides import NO_KEY, Mode, State
-from parity.stages import Runner
+from parity.stages import Leader, Runner
 from parity.tolerances import largest, noise_of
 from parity.trees import Arrays, summary
 from parity.verdict import CaseResult, Verdict
@@ -155,7 +155,7 @@ class FunctionRuns(Runs):
     def _outputs(self, dtype: str) -> Arrays:
         return (self.reference64 if dtype == 'float64' else self.reference32).stage('forward')
 
-    def _port(self, mode: Mode, leader: Runner) -> Runner:
+    def _port(self, mode: Mode, leader: Leader) -> Runner:
         from parity.backends.pytrees import Call
         from parity.backends.torch_function import TorchFunction
 

@@ -92,6 +92,7 @@ class ModelPair(Pair):
 
     losses: ClassVar[Calls] = (LossCall('train', 'loss'),)
     script: ClassVar[Updates] = (UpdateCall('train'),) * 7
+    port_reads_reference: ClassVar[bool] = True
 
     bridge: Given = None
 

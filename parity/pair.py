@@ -40,6 +40,8 @@ class Pair:
     # what the stages call where it is not an agent's: see parity.stages
     losses: ClassVar[Calls] = ()
     script: ClassVar[Updates] = ()
+    # whether `port_side` reads the created reference, and not only the case
+    port_reads_reference: ClassVar[bool] = False
 
     name: str
     reference: Any

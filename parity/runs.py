@@ -11,10 +11,11 @@ from parity import cases as case_module
 from parity import trees
 from parity.backends import JaxSide
 from parity.cases import Case, Inputs
-from parity.comparison import Leaf, compare
+from parity.comparison import Leaf
+from parity.expected import Expected, exactly, port_leaves
 from parity.pair import Pair
 from parity.sides import Mode, State
-from parity.stages import Runner, config_leaves
+from parity.stages import Leader, Runner, config_leaves
 from parity.tolerances import EXACT, Tolerance, adam_slack, largest, noise_of, square_slack, tolerance
 from parity.trees import Arrays
 
@@ -147,29 +148,26 @@ class Runs:
     def compare(self, stage: str, dtype: str) -> list[Leaf]:
         """All leaves of a stage in one precision, judged."""
         if stage == 'config':
-            return self._compare_config()
+            port = config_leaves(self.pair.get_config('port'))
+        else:
+            port = port_leaves(self.port64 if dtype == 'float64' else self.port32, stage)
+        return self.expected(stage, dtype).judge(port)
+
+    def expected(self, stage: str, dtype: str) -> Expected:
+        """What a port's leaves of a stage must be; nothing of the port is needed for it."""
+        if stage == 'config':
+            return exactly(config_leaves(self.pair.get_config('reference')))
         double = dtype == 'float64'
         reference = (self.reference64 if double else self.reference32).stage(stage)
-        port = (self.port64 if double else self.port32).stage(stage)
         if stage == 'params':
-            return compare(reference, port, reference, dict.fromkeys(reference, EXACT))
+            return exactly(reference)
         truth = reference if double else self.truth.stage(stage)
         tolerances = self._tolerances(stage, dtype, truth)
         if stage == 'grads' and double:
-            reference, port, tolerances = self._with_reach(reference, port, tolerances)
-            truth = reference
-        places = stage in ('grads', 'update', 'rollout')
-        return compare(reference, port, truth, tolerances, places=places)
-
-    def _compare_config(self) -> list[Leaf]:
-        reference, port = (config_leaves(self.pair.get_config(side)) for side in ('reference', 'port'))
-        return compare(reference, port, reference, dict.fromkeys(reference, EXACT))
-
-    def _with_reach(
-        self, reference: Arrays, port: Arrays, tolerances: dict[str, Tolerance]
-    ) -> tuple[Arrays, Arrays, dict[str, Tolerance]]:
-        expected, found = self.reference64.reach(), self.port64.reach()
-        return {**reference, **expected}, {**port, **found}, {**tolerances, **dict.fromkeys(expected, EXACT)}
+            reach = self.reference64.reach()
+            reference = truth = {**reference, **reach}
+            tolerances = {**tolerances, **dict.fromkeys(reach, EXACT)}
+        return Expected(reference, truth, tolerances, places=stage in ('grads', 'update', 'rollout'))
 
     def _noise(self, stage: str, dtype: str) -> dict[str, float]:
         """The reference's own rounding error in each leaf, the largest of several samples."""
@@ -262,7 +260,7 @@ class Runs:
     def _truth_of(self, rounded: Runner) -> Runner:
         return self._reference('wide', rounded.inputs, leader=rounded)
 
-    def _port(self, mode: Mode, leader: Runner) -> Runner:
+    def _port(self, mode: Mode, leader: Leader) -> Runner:
         side = self.pair.port_side(mode, self.device, self.created)
         with self.pair.creating('port'):
             side.create(self.case.seed, self.batch, self.config)

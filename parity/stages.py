@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -53,6 +53,15 @@ def stages_of(pair: Pair) -> list[str]:
 REACH = 1e3 * float(np.finfo(np.float64).eps)
 
 
+class Leader(Protocol):
+    """Whose states the update stage of another runner starts from: a Runner, or what was kept of one."""
+
+    states: list[State]
+
+    def stage(self, name: str) -> Arrays:
+        """The leaves of a stage; afterwards `states` has the states before each step of the updates."""
+
+
 class Runner:
     """One side on one case: computes each stage once and keeps the result.
 
@@ -67,7 +76,7 @@ class Runner:
         side: Side,
         pair: Pair,
         inputs: Inputs,
-        leader: 'Runner | None' = None,
+        leader: Leader | None = None,
         move: Callable[[State], State] = lambda state: state,
         drift: Callable[[str, State], State] | None = None,
     ) -> None:

@@ -1,0 +1,33 @@
+"""What a port is judged by in one stage: all that is left of the reference once it has run."""
+
+from dataclasses import dataclass
+
+from parity.comparison import Leaf, compare
+from parity.stages import Runner
+from parity.tolerances import EXACT, Tolerance
+from parity.trees import Arrays
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the reference computes in one stage, and how far a port may be off: see `comparison.compare`."""
+
+    reference: Arrays
+    truth: Arrays
+    tolerances: dict[str, Tolerance]
+    places: bool = False
+
+    def judge(self, port: Arrays) -> list[Leaf]:
+        """The port's leaves, compared."""
+        return compare(self.reference, port, self.truth, self.tolerances, places=self.places)
+
+
+def port_leaves(port: Runner, stage: str) -> Arrays:
+    """The port's leaves of a stage, as an Expected has them: gradients in float64 with their reach."""
+    leaves = port.stage(stage)
+    return {**leaves, **port.reach()} if stage == 'grads' and port.side.dtype == 'float64' else leaves
+
+
+def exactly(leaves: Arrays) -> Expected:
+    """Nothing may differ."""
+    return Expected(leaves, leaves, dict.fromkeys(leaves, EXACT))

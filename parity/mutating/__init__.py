@@ -1,0 +1,1 @@
+"""Mutants: deliberate porting bugs in a port's source, and whether the stages notice them."""

@@ -1,0 +1,127 @@
+"""What the reference answers in a few cases, computed once and kept in files: a mutant costs its torch side only."""
+
+import functools
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from parity.backends import JaxSide
+from parity.batches import STYLES
+from parity.cases import Case, Inputs
+from parity.check import DTYPES
+from parity.expected import Expected
+from parity.pair import Pair, find
+from parity.runs import Runs
+from parity.sides import State
+from parity.stages import Runner, stages_of
+from parity.strategies import structures
+from parity.trees import Arrays
+
+
+@dataclass(frozen=True)
+class Answers:
+    """All that judging a port in one case needs.
+
+    expected: by stage and precision; the stage config is in float64 alone, having no precision.
+    states:   by precision, those before each step of the updates.
+    """
+
+    case: Case
+    inputs: Inputs
+    expected: dict[tuple[str, str], Expected]
+    states: dict[str, list[State]]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The leader of a port's updates, of which only the states are left."""
+
+    states: list[State]
+
+    def stage(self, name: str) -> Arrays:
+        """Nothing needs to be computed again, or compared."""
+        return {}
+
+
+class Recorded(Runs):
+    """Runs of a port against kept answers: nothing of the reference is computed."""
+
+    def __init__(self, pair: Pair, answers: Answers) -> None:
+        super().__init__(pair, answers.case)
+        self.answers = answers
+
+    @functools.cached_property
+    def inputs(self) -> Inputs:
+        """What both sides are given."""
+        return self.answers.inputs
+
+    @functools.cached_property
+    def batch(self) -> Arrays:
+        """The batch."""
+        return self.answers.inputs.batch
+
+    @functools.cached_property
+    def config(self) -> dict[str, object]:
+        """The whole configuration."""
+        return self.answers.inputs.config
+
+    @functools.cached_property
+    def created(self) -> JaxSide:
+        """The reference, created only where the port's side reads its structure."""
+        return super().created if self.pair.port_reads_reference else self.pair.reference_side()
+
+    @functools.cached_property
+    def port64(self) -> Runner:
+        """The port in float64."""
+        return self._port('float64', Kept(self.answers.states['float64']))
+
+    @functools.cached_property
+    def port32(self) -> Runner:
+        """The port in float32."""
+        return self._port('float32', Kept(self.answers.states['float32']))
+
+    def expected(self, stage: str, dtype: str) -> Expected:
+        """As kept."""
+        return self.answers.expected[stage, dtype]
+
+
+def cases_of(pair: Pair) -> list[Case]:
+    """Cases that use every value of every switch and every style of values: all structures, in all styles.
+
+    A structure costs a compilation, a style next to nothing. What most mutants die of comes first.
+    """
+    return [
+        Case(seed=seed, values=style, **row) for seed, style in enumerate(STYLES) for row in structures(pair)
+    ]
+
+
+def answer(pair: Pair, case: Case) -> Answers:
+    """Run the reference on a case, in both precisions."""
+    runs = Runs(pair, case)
+    expected = {
+        (stage, dtype): runs.expected(stage, dtype)
+        for dtype in DTYPES
+        for stage in stages_of(pair)
+        if stage != 'config' or dtype == DTYPES[0]
+    }
+    states = {'float64': runs.reference64.states, 'float32': runs.reference32.states}
+    return Answers(case, runs.inputs, expected, states)
+
+
+def answer_all(name: str, folder: Path, tell: Callable[[str], None]) -> list[Path]:
+    """Write the answers of a pair's reference, a file for each case; their paths in order."""
+    pair, paths = find(name), []
+    for i, case in enumerate(cases_of(pair)):
+        tell(f'{name}: the reference of {case.describe()}')
+        path = folder / f'{i}.pickle'
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(pickle.dumps(answer(pair, case)))
+        paths.append(path)
+    return paths
+
+
+def read(path: Path) -> Answers:
+    """Answers that `answer_all` wrote, in this run: never a file of somebody else."""
+    answers: Answers = pickle.loads(path.read_bytes())
+    return answers
