@@ -17,6 +17,7 @@ from parity import backends, generated, original, twins
 from parity.cases import Case
 from parity.check import DTYPES, check
 from parity.errors import ParityError, unknown
+from parity.mutating.command import mutate_command
 from parity.pair import Pair, find, registered
 from parity.parallel import check_pairs
 from parity.report import diff, json, text
@@ -213,6 +214,9 @@ def bridge_checkpoint(
         Console(width=None if sys.stdout.isatty() else 220).print(bridged.table())
         return
     console.print(f'wrote {bridged.write(output)}', markup=False, soft_wrap=True)
+
+
+app.command('mutate')(mutate_command)
 
 
 def main() -> None:

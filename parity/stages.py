@@ -56,10 +56,12 @@ REACH = 1e3 * float(np.finfo(np.float64).eps)
 class Leader(Protocol):
     """Whose states the update stage of another runner starts from: a Runner, or what was kept of one."""
 
-    states: list[State]
+    @property
+    def states(self) -> list[State]:
+        """The states before each step of the updates, once the stage update was asked for."""
 
     def stage(self, name: str) -> Arrays:
-        """The leaves of a stage; afterwards `states` has the states before each step of the updates."""
+        """The leaves of a stage."""
 
 
 class Runner:

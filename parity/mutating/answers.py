@@ -1,12 +1,13 @@
-"""What the reference answers in a few cases, computed once and kept in files: a mutant costs its torch side only."""
+"""What the reference answers in a few cases, computed once: a mutant costs its torch side only."""
 
 import functools
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from parity.backends import JaxSide
+from parity.backends import JaxSide, release
 from parity.batches import STYLES
 from parity.cases import Case, Inputs
 from parity.check import DTYPES
@@ -15,8 +16,13 @@ from parity.pair import Pair, find
 from parity.runs import Runs
 from parity.sides import State
 from parity.stages import Runner, stages_of
-from parity.strategies import structures
+from parity.strategies import letters_of
 from parity.trees import Arrays
+
+# The sizes of the first structure, of those that follow and of the last. Images are never square.
+LARGE = {'B': 16, 'O': 17, 'A': 6, 'H': 10, 'W': 7}
+SMALL = {'B': 5, 'O': 4, 'A': 3, 'H': 12, 'W': 9}
+ONE = {'B': 1, 'O': 3, 'A': 1, 'H': 9, 'W': 12}
 
 
 @dataclass(frozen=True)
@@ -86,14 +92,33 @@ class Recorded(Runs):
         return self.answers.expected[stage, dtype]
 
 
-def cases_of(pair: Pair) -> list[Case]:
-    """Cases that use every value of every switch and every style of values: all structures, in all styles.
+def structures_of(pair: Pair) -> list[dict[str, Any]]:
+    """Sizes and switches: each switch's values in turn, every row at sizes that differ; then a batch of one.
 
-    A structure costs a compilation, a style next to nothing. What most mutants die of comes first.
+    The last row mixes the values, so that not all switches are on their first value or all on their second.
     """
+    rows = max([2, *map(len, pair.switches.values())])
+    turns = [[i] * len(pair.switches) for i in range(rows)] + [list(range(len(pair.switches)))]
+    sizes = [LARGE, *[SMALL] * (rows - 1), ONE]
     return [
-        Case(seed=seed, values=style, **row) for seed, style in enumerate(STYLES) for row in structures(pair)
+        {
+            'sizes': {k: max(n, pair.smallest.get(k, 1)) for k, n in size.items() if k in letters_of(pair)},
+            'config': {
+                key: values[i % len(values)]
+                for i, (key, values) in zip(turn, pair.switches.items(), strict=True)
+            },
+        }
+        for size, turn in zip(sizes, turns, strict=True)
     ]
+
+
+def cases_of(pair: Pair) -> list[Case]:
+    """All structures in all styles of values; what most mutants die of comes first.
+
+    A structure costs a compilation of the reference, a style next to nothing.
+    """
+    rows = structures_of(pair)
+    return [Case(seed=seed, values=style, **row) for seed, style in enumerate(STYLES) for row in rows]
 
 
 def answer(pair: Pair, case: Case) -> Answers:
@@ -112,12 +137,13 @@ def answer(pair: Pair, case: Case) -> Answers:
 def answer_all(name: str, folder: Path, tell: Callable[[str], None]) -> list[Path]:
     """Write the answers of a pair's reference, a file for each case; their paths in order."""
     pair, paths = find(name), []
+    folder.mkdir(parents=True)
     for i, case in enumerate(cases_of(pair)):
         tell(f'{name}: the reference of {case.describe()}')
         path = folder / f'{i}.pickle'
-        folder.mkdir(parents=True, exist_ok=True)
         path.write_bytes(pickle.dumps(answer(pair, case)))
         paths.append(path)
+    release()  # no other pair uses its programs
     return paths
 
 

@@ -72,7 +72,7 @@ def pair_page(verdict: Verdict) -> str:
         _growth('The largest error of any parameter after each step', 'error', errors, names, None),
         _growth('The worst margin of any leaf after each step', 'margin', margins, names, 1.0),
     ]
-    return _render(
+    return render(
         'pair.html',
         verdict=verdict,
         stages=stages_of(verdict),
@@ -87,7 +87,7 @@ def index_page(verdicts: Sequence[Verdict]) -> str:
     """The page over all pairs."""
     stages = dict.fromkeys([*STAGES, *(stage.stage for v in verdicts for _, stage in v.stages())])
     rows = [(verdict, _by_dtype(verdict)) for verdict in verdicts]
-    return _render('index.html', rows=rows, stages=list(stages), versions=_all_versions(verdicts))
+    return render('index.html', rows=rows, stages=list(stages), versions=_all_versions(verdicts))
 
 
 def stages_of(verdict: Verdict) -> dict[str, list[Precision]]:
@@ -207,5 +207,6 @@ def _environment() -> 'Environment':
     return environment
 
 
-def _render(template: str, **values: object) -> str:
+def render(template: str, **values: object) -> str:
+    """A page from one of the templates."""
     return _environment().get_template(template).render(values)

@@ -1,0 +1,76 @@
+"""The run: the reference's answers, the unmutated port, then every mutant."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from parity.errors import ParityError
+from parity.mutating import plan as planning
+from parity.mutating import results, running, trial
+from parity.mutating.answers import answer_all
+from parity.mutating.mutants import Mutant
+from parity.mutating.plan import Plan, Reached
+from parity.mutating.results import UNREACHED, Result
+from parity.pair import find
+from parity.parallel import in_processes
+
+Tell = Callable[[str], None]
+LIMIT = 60.0  # seconds for one case, of which a healthy one takes less than one
+
+
+def mutate(
+    plan: Plan, mutants: Sequence[Mutant], jobs: int, tell: Tell, limit: float = LIMIT
+) -> Iterator[Result]:
+    """Try these mutants of the plan, and tell of each as soon as its fate is known.
+
+    limit: in seconds, what a mutant may take for one case.
+    Raises ParityError where the unmutated port does not match: then every mutant would seem to be killed.
+    """
+    modules = dict.fromkeys(mutant.module for mutant in mutants)
+    pairs = list(dict.fromkeys(pair for module in modules for pair in plan.pairs[module]))
+    reasons = results.reasons_for(plan.sources.values())
+    with tempfile.TemporaryDirectory(prefix='parity_answers_') as folder:
+        found = in_processes(
+            answer_all, [(pair, Path(folder) / str(i)) for i, pair in enumerate(pairs)], jobs, tell
+        )
+        answers = dict(zip(pairs, found, strict=True))
+        reached = _unmutated(plan, answers, jobs, limit, tell)
+        tasks = [planning.task(mutant, plan.pairs[mutant.module], answers, reached) for mutant in mutants]
+        for mutant, task in zip(mutants, tasks, strict=True):
+            if not task.answers:
+                yield results.result(mutant, None, 0.0, reasons, UNREACHED)
+        tried = [(mutant, task) for mutant, task in zip(mutants, tasks, strict=True) if task.answers]
+        for ended in running.run(trial.attempt, [task for _, task in tried], jobs, limit, _references(pairs)):
+            mutant = tried[ended.task][0]
+            yield results.result(mutant, ended.outcome.found, ended.seconds, reasons)
+
+
+def _unmutated(plan: Plan, answers: dict[str, list[Path]], jobs: int, limit: float, tell: Tell) -> Reached:
+    """Which lines run in which case, of ports that match."""
+    tasks = []
+    for pair, paths in answers.items():
+        texts = {module: source.text for module, source in plan.sources.items() if pair in plan.pairs[module]}
+        tasks.append(trial.Task(texts, {pair: tuple(paths)}))
+    reached: dict[str, list[dict[str, set[int]]]] = {}
+    for ended in running.run(trial.trace, tasks, jobs, 10 * limit, _references(list(answers))):
+        if ended.outcome.found is not None:
+            raise _differs(ended.outcome.found)
+        tell(f'{", ".join(tasks[ended.task].answers)}: the unmutated port matches')
+        reached |= ended.outcome.reached
+    return reached
+
+
+def _references(pairs: Sequence[str]) -> list[str]:
+    """The modules of the pairs' references, where they are named."""
+    targets = (find(pair).reference for pair in pairs)
+    return sorted({target.partition(':')[0] for target in targets if isinstance(target, str)})
+
+
+def _differs(found: trial.Found) -> ParityError:
+    return ParityError(
+        f'{found.pair}: the unmutated port does not match',
+        values=f'expected a match; found {found.kind} in {found.stage} {found.dtype}: {found.what}',
+        error='every mutant would seem to be killed',
+        where=found.case,
+        next_step=f'parity run {found.pair}',
+    )
