@@ -67,7 +67,10 @@ class State:
 
 @dataclass(frozen=True)
 class LossCall:
-    """A call of a loss: `method(batch, params, rng=key, **options)`; frozen passes None as params."""
+    """A call of a loss: `method(batch, params, rng=key, **options)`.
+
+    frozen passes None as params and as the key, for which the agent takes its own.
+    """
 
     name: str
     method: str

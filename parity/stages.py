@@ -30,13 +30,13 @@ LOSSES = (
     LossCall('finetuning_full', 'finetuning_loss', FULL),
     LossCall('finetuning_partial', 'finetuning_loss', PARTIAL),
     LossCall('pretraining_frozen', 'pretraining_loss', frozen=True),
-    LossCall('finetuning_frozen', 'finetuning_loss', FULL, frozen=True),
+    LossCall('finetuning_frozen', 'finetuning_loss', frozen=True),
 )
 SCRIPT = (
     UpdateCall('pretrain'),
     UpdateCall('pretrain'),
     UpdateCall('target_reset'),
-    UpdateCall('finetune', FULL),
+    UpdateCall('finetune'),
     UpdateCall('finetune', PARTIAL),
     UpdateCall('finetune', PARTIAL),
     UpdateCall('finetune', FULL),

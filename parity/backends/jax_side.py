@@ -153,7 +153,7 @@ def _actions(agent: Any, inputs: list[Any], key: Any, temperature: Any) -> Any:
 
 
 def _call(call: LossCall, agent: Any, batch: Any, key: Any, params: Any) -> tuple[Any, dict[str, Any]]:
-    params = None if call.frozen else params
+    params, key = (None, None) if call.frozen else (params, key)
     result: tuple[Any, dict[str, Any]] = getattr(agent, call.method)(
         batch, params, rng=key, **dict(call.options)
     )

@@ -129,10 +129,10 @@ class TorchSide:
         return {name: self._reach_of(term, params) for name, term in info.items() if is_term(name)}
 
     def _call(self, call: LossCall, batch: Arrays, key: np.ndarray) -> tuple[Any, dict[str, Any]]:
-        params = None if call.frozen else self.agent.network.params
+        params, rng = (None, None) if call.frozen else (self.agent.network.params, self._tensor(key))
         options = dict(call.options)
         result: tuple[Any, dict[str, Any]] = getattr(self.agent, call.method)(
-            self._batch(batch), params, rng=self._tensor(key), **options
+            self._batch(batch), params, rng=rng, **options
         )
         return result
 

@@ -1,4 +1,4 @@
-"""`parity mutate`: would the stages notice? Exit code 0: all mutants killed or equivalent, 1: some survived."""
+"""`parity mutate`: would the stages notice? Exit code 0: every mutant killed or equivalent, 1: not so."""
 
 import os
 import sys

@@ -80,5 +80,5 @@ def write(found: Sequence[Result], folder: Path) -> Path:
 
 def _row(name: str, group: Sequence[Result]) -> Row:
     fates = [result.fate for result in group]
-    counts = (fates.count(fate) for fate in ('killed', 'equivalent', 'survived'))
-    return Row(name, len(group), *counts, seconds=sum(result.seconds for result in group))
+    killed, equivalent, survived = (fates.count(fate) for fate in ('killed', 'equivalent', 'survived'))
+    return Row(name, len(group), killed, equivalent, survived, sum(result.seconds for result in group))

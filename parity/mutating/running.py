@@ -11,8 +11,16 @@ from typing import Any
 from parity.mutating.trial import Found, Outcome, Task
 
 # What every trial needs: a server imports it once, and forks itself for each trial. It is the only thing
-# that runs there, so that no thread of XLA is forked.
-PRELOAD = ('torch', 'optax', 'flax.linen', 'weight_bridge', 'parity.cli', 'parity.mutating.trial')
+# that runs there, so that no thread of XLA is forked. The first optimiser imports torch._dynamo, for seconds.
+PRELOAD = (
+    'torch',
+    'torch._dynamo',
+    'optax',
+    'flax.linen',
+    'weight_bridge',
+    'parity.cli',
+    'parity.mutating.trial',
+)
 Trial = Callable[[Task, Callable[[Outcome | None], None]], None]
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from parity.mutating.operators.site import Site, callee, code, expr, number, receiver, string
+from parity.mutating.operators.site import Site, callee, code, expr, mentions, number, receiver, string
 from parity.mutating.operators.table import operator
 
 DEFAULTS = ('get_config', 'default_config', 'get_default_config')
@@ -70,7 +70,8 @@ def rounded_result(node: cst.Return, site: Site) -> Iterator[cst.CSTNode]:
 @operator('Call')
 def cast_missing(node: cst.Call, site: Site) -> Iterator[cst.CSTNode]:
     """A cast of the original is forgotten."""
-    if callee(node) in ('to', 'float', 'double') and receiver(node) is not None:
+    casts = callee(node) in ('to', 'float', 'double') and receiver(node) is not None
+    if casts and not all(mentions(arg, 'device') for arg in node.args or [node]):
         yield receiver(node) or node
 
 
