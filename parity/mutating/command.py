@@ -17,6 +17,7 @@ from parity.mutating.mutants import Mutant, operators_of
 from parity.mutating.mutate import LIMIT, mutate
 from parity.mutating.results import Result
 from parity.pair import registered
+from parity.report import files
 
 # a pipe has no width: wide enough for the table
 console = Console(width=None if sys.stdout.isatty() else 160)
@@ -30,7 +31,9 @@ def mutate_command(
     jobs: Annotated[int, typer.Option(help='Mutants tried at once; 0 for one per core.', min=0)] = 0,
     sample: Annotated[int | None, typer.Option(help='Only so many, of all operators evenly.', min=1)] = None,
     seed: Annotated[int, typer.Option(help='The seed of the sample.')] = 0,
-    files: Annotated[list[str] | None, typer.Option('--files', help='A file of the port, iql.py.')] = None,
+    only_files: Annotated[
+        list[str] | None, typer.Option('--files', help='A file of the port, iql.py.')
+    ] = None,
     operators: Annotated[list[str] | None, typer.Option('--operators', help='An operator, sign.')] = None,
     only_list: Annotated[
         bool, typer.Option('--list', help='Show the operators and count the mutants.')
@@ -43,7 +46,7 @@ def mutate_command(
     limit: Annotated[float, typer.Option(help='Seconds that a mutant may take for one case.')] = LIMIT,
 ) -> None:
     """Make one-change mutants of ports by a table of porting bugs, and see which the stages notice."""
-    plan = planning.plan(pairs or list(registered()), files or (), operators or ())
+    plan = planning.plan(pairs or list(registered()), only_files or (), operators or ())
     if only_list:
         console.print(_listed(plan.mutants))
         return
@@ -52,14 +55,17 @@ def mutate_command(
     earlier = results.read(path) if resume else {}
     left = [mutant for mutant in chosen if mutant.id not in earlier]
     found = [earlier[mutant.id] for mutant in chosen if mutant.id in earlier]
-    reports.mkdir(parents=True, exist_ok=True)
-    with path.open('a' if resume else 'w') as file, _progress() as progress:
+    files.write(
+        path, ''.join(result.line() + '\n' for result in earlier.values())
+    )  # without a line cut short
+    with path.open('a') as file, _progress() as progress:
         task = progress.add_task('the references', total=len(chosen), completed=len(found))
         tell = lambda line: progress.update(task, description=line)  # noqa: E731
         for result in mutate(plan, left, jobs or os.cpu_count() or 1, tell, limit) if left else ():
             found.append(result)
-            file.write(result.line() + '\n')
-            file.flush()
+            if result.fate != 'unreached':  # another pair may reach it when the run goes on
+                file.write(result.line() + '\n')
+                file.flush()
             progress.update(task, advance=1, description=f'{_survived(found)} survived')
     _finish(found, as_json, reports)
 

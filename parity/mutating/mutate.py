@@ -10,7 +10,7 @@ from parity.mutating import results, running, trial
 from parity.mutating.answers import answer_all
 from parity.mutating.mutants import Mutant
 from parity.mutating.plan import Plan, Reached
-from parity.mutating.results import UNREACHED, Result
+from parity.mutating.results import Result
 from parity.pair import find
 from parity.parallel import in_processes
 
@@ -38,7 +38,7 @@ def mutate(
         tasks = [planning.task(mutant, plan.pairs[mutant.module], answers, reached) for mutant in mutants]
         for mutant, task in zip(mutants, tasks, strict=True):
             if not task.answers:
-                yield results.result(mutant, None, 0.0, reasons, UNREACHED)
+                yield results.result(mutant, None, 0.0, reasons, reached=False)
         tried = [(mutant, task) for mutant, task in zip(mutants, tasks, strict=True) if task.answers]
         for ended in running.run(trial.attempt, [task for _, task in tried], jobs, limit, _references(pairs)):
             mutant = tried[ended.task][0]

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parity.mutating.mutants import operators_of
-from parity.mutating.results import Result
+from parity.mutating.results import Fate, Result
 from parity.report import files
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+FATES: tuple[Fate, ...] = ('killed', 'equivalent', 'survived', 'unreached')
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Row:
     killed: int
     equivalent: int
     survived: int
+    unreached: int
     seconds: float
 
 
@@ -36,11 +39,20 @@ def killers(found: Sequence[Result]) -> dict[str, int]:
     """How many mutants each stage killed, `loss float64`, or which other end they came to; the most first."""
     counts: dict[str, int] = {}
     for result in found:
-        if result.fate == 'killed':
-            by = result.found
+        by = result.found
+        if by is not None:
             name = f'{by.stage} {by.dtype}' if by.kind == 'mismatch' else f'{by.kind} {by.stage}'.strip()
             counts[name] = counts.get(name, 0) + 1
     return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def unreached(found: Sequence[Result]) -> dict[str, list[int]]:
+    """The lines, by file, whose mutants were not tried because no case runs them."""
+    lines: dict[str, set[int]] = {}
+    for result in found:
+        if result.fate == 'unreached':
+            lines.setdefault(result.file, set()).add(result.lines[0])
+    return {file: sorted(numbers) for file, numbers in sorted(lines.items())}
 
 
 def show(found: Sequence[Result], console: 'Console') -> None:
@@ -50,14 +62,15 @@ def show(found: Sequence[Result], console: 'Console') -> None:
 
     for result in found:
         if result.fate == 'survived':
-            why = f': {result.found.what}' if result.found.what else ''
-            console.print(f'survived {result.id} {result.operator}, {result.file}:{result.lines[0]}{why}')
+            console.print(f'survived {result.id} {result.operator}, {result.file}:{result.lines[0]}')
             console.print(Syntax(result.diff, 'diff', background_color='default'))
-    table = Table('file', 'mutants', 'killed', 'equivalent', 'survived', 'seconds', title='mutants')
+    table = Table('file', 'mutants', *FATES, 'seconds', title='mutants')
     for row in rows(found, lambda result: result.file):
-        counts = map(str, (row.mutants, row.killed, row.equivalent, row.survived))
+        counts = map(str, (row.mutants, row.killed, row.equivalent, row.survived, row.unreached))
         table.add_row(row.name, *counts, f'{row.seconds:.0f}')
     console.print(table)
+    for file, numbers in unreached(found).items():
+        console.print(f'no case runs {file}: ' + ', '.join(map(str, numbers)))
     console.print('killed by: ' + ', '.join(f'{name} {count}' for name, count in killers(found).items()))
 
 
@@ -70,6 +83,8 @@ def write(found: Sequence[Result], folder: Path) -> Path:
         survivors=[result for result in found if result.fate == 'survived'],
         equivalents=[result for result in found if result.fate == 'equivalent'],
         killed=[result for result in found if result.fate == 'killed'],
+        unreached=unreached(found),
+        fates=FATES,
         by_file=rows(found, lambda result: result.file),
         by_operator=rows(found, lambda result: result.operator),
         killers=killers(found),
@@ -80,5 +95,6 @@ def write(found: Sequence[Result], folder: Path) -> Path:
 
 def _row(name: str, group: Sequence[Result]) -> Row:
     fates = [result.fate for result in group]
-    killed, equivalent, survived = (fates.count(fate) for fate in ('killed', 'equivalent', 'survived'))
-    return Row(name, len(group), killed, equivalent, survived, sum(result.seconds for result in group))
+    killed, equivalent, survived, unreached = (fates.count(fate) for fate in FATES)
+    seconds = sum(result.seconds for result in group)
+    return Row(name, len(group), killed, equivalent, survived, unreached, seconds)

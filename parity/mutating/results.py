@@ -13,16 +13,16 @@ from parity.mutating.mutants import Mutant
 from parity.mutating.sources import Source
 from parity.mutating.trial import Found
 
-Fate = Literal['killed', 'survived', 'equivalent']
+Fate = Literal['killed', 'survived', 'equivalent', 'unreached']
 EQUIVALENT = 'equivalent_mutants.toml'
-UNREACHED = 'no case runs the line'
 
 
 @dataclass(frozen=True)
 class Result:
     """A mutant and its fate.
 
-    found:   what killed it; what is left of it where nothing did: why not.
+    fate:    unreached where no case of the chosen pairs runs the line: such a mutant was not tried.
+    found:   what killed it.
     reason:  of an equivalent mutant: why nothing that can be observed differs, or why it does not matter.
     located: the rank that `parity locate` gave the mutated line, 0 where it did not name it; None: not asked.
     """
@@ -35,7 +35,7 @@ class Result:
     after: str
     diff: str
     fate: Fate
-    found: Found
+    found: Found | None
     seconds: float
     reason: str = ''
     located: int | None = None
@@ -50,15 +50,15 @@ def result(
     found: Found | None,
     seconds: float,
     reasons: Mapping[tuple[str, ...], str],
-    left: str = '',
+    reached: bool = True,
 ) -> Result:
-    """The result of a mutant; left: why it was not tried, if it was not."""
+    """The result of a mutant; reached: whether it was tried."""
     reason = reasons.get((mutant.file, mutant.operator, mutant.before, mutant.after), '')
-    fate: Fate = 'killed' if found is not None else 'equivalent' if reason else 'survived'
+    left: Fate = 'survived' if reached else 'unreached'
+    fate: Fate = 'killed' if found is not None else 'equivalent' if reason else left
     taken = {field.name for field in dataclasses.fields(Result)} & {*vars(mutant)}
     given = {name: value for name, value in vars(mutant).items() if name in taken}
-    shown = found or Found('error', what=left)
-    return Result(**given, fate=fate, found=shown, seconds=round(seconds, 2), reason=reason)
+    return Result(**given, fate=fate, found=found, seconds=round(seconds, 2), reason=reason)
 
 
 def read(path: Path) -> dict[str, Result]:
@@ -71,9 +71,15 @@ def read(path: Path) -> dict[str, Result]:
             entry = json.loads(line)
         except json.JSONDecodeError:
             continue
-        entry |= {'found': Found(**entry['found']), 'lines': tuple(entry['lines'])}
-        found[entry['id']] = Result(**entry)
+        one = parse(entry)
+        found[one.id] = one
     return found
+
+
+def parse(entry: dict[str, Any]) -> Result:
+    """A result from what its line of JSON holds."""
+    found = entry['found']
+    return Result(**{**entry, 'found': found and Found(**found), 'lines': tuple(entry['lines'])})
 
 
 def reasons_for(sources: Iterable[Source]) -> dict[tuple[str, ...], str]:

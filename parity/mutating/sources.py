@@ -1,4 +1,7 @@
-"""The source files that a port is made of: its module, and what it imports from its own package."""
+"""The source files that a port is made of: its module, and what it imports from its own package.
+
+What it draws random numbers with is not one of them: that stands for jax.random itself.
+"""
 
 import ast
 import functools
@@ -41,7 +44,7 @@ def sources_of(pair: Pair) -> list[Source]:
     while waiting:
         name = waiting.pop(0)
         path = _path(name)
-        if name in found or path is None:
+        if name in found or name == pair.draws or path is None:
             continue
         found[name] = Source(name, path)
         waiting += _imports(found[name])

@@ -14,8 +14,8 @@ from parity.mutating import loading
 from parity.mutating.answers import Answers, Recorded, read
 from parity.pair import find
 
-# float32 is asked where float64 noticed nothing, in the styles of values that rounding matters most in.
-STYLES32 = ('plain', 'huge')
+# float32 is asked where float64 noticed nothing, and of values of ordinary size.
+STYLE32 = 'plain'
 Kind = Literal['mismatch', 'error', 'timeout', 'crash', 'memory']
 
 
@@ -79,7 +79,7 @@ def _first_found(task: Task, step: Callable[[], None]) -> Found | None:
         for dtype in DTYPES:
             for path in paths:
                 answers = read(path)
-                if dtype == DTYPES[0] or answers.case.values in STYLES32:
+                if dtype == DTYPES[0] or answers.case.values == STYLE32:
                     step()
                     found = _in_case(name, answers, dtype)
                     if found is not None:

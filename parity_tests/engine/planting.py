@@ -4,19 +4,16 @@ import ast
 import contextlib
 import difflib
 import importlib
-import itertools
-import re
-import shutil
-import sys
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch_agents
+from parity.mutating.loading import replaced
 from parity.pair import Pair
 
 PACKAGE = 'torch_agents'
-_numbers = itertools.count(1)
+FOLDER = Path(torch_agents.__file__).parent
 
 
 @dataclass(frozen=True)
@@ -42,38 +39,27 @@ class Planted:
 
 @contextlib.contextmanager
 def planted(name: str, *substitutions: Substitution) -> Iterator[Planted]:
-    """The pair that `torch_agents/pairs.py` calls `name`, with its port in a package of its own for a while.
+    """The pair that `torch_agents/pairs.py` calls `name`, with its port in a changed package for a while.
 
     Raises ValueError unless each text occurs as often as said.
     """
-    package = f'planted_{next(_numbers)}_agents'
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder) / package
-        shutil.copytree(Path(importlib.import_module(PACKAGE).__file__ or '').parent, root)
-        shutil.rmtree(root / '__pycache__', ignore_errors=True)
-        lines = [place for change in substitutions for place in _substitute(root, change)]
-        for path in root.rglob('*.py'):
-            path.write_text(re.sub(rf'\b{PACKAGE}\b', package, path.read_text()))
-        sys.path.insert(0, folder)
-        importlib.invalidate_caches()
-        try:
-            yield Planted(
-                getattr(importlib.import_module(f'{package}.pairs'), name.upper()), frozenset(lines)
-            )
-        finally:
-            sys.path.remove(folder)
-            for module in [module for module in sys.modules if module.split('.')[0] == package]:
-                del sys.modules[module]
+    texts: dict[str, str] = {}
+    lines: list[tuple[str, int]] = []
+    for change in substitutions:
+        module = f'{PACKAGE}.{change.file.removesuffix(".py")}'
+        before = texts.get(module) or FOLDER.joinpath(change.file).read_text()
+        texts[module] = _substituted(before, change)
+        lines += [(change.file, line) for line in changed_lines(before, texts[module])]
+    with replaced(texts):
+        pairs = importlib.import_module(f'{PACKAGE}.pairs')
+        yield Planted(getattr(pairs, name.upper()), frozenset(lines))
 
 
-def _substitute(root: Path, change: Substitution) -> list[tuple[str, int]]:
-    path = root / change.file
-    text = path.read_text()
+def _substituted(text: str, change: Substitution) -> str:
     found = text.count(change.old)
     if found != change.times:
         raise ValueError(f'{change.file} has {found} times, not {change.times}: {change.old!r}')
-    path.write_text(text.replace(change.old, change.new))
-    return [(change.file, line) for line in changed_lines(text, path.read_text())]
+    return text.replace(change.old, change.new)
 
 
 def changed_lines(before: str, after: str) -> list[int]:

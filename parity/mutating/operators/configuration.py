@@ -70,8 +70,8 @@ def rounded_result(node: cst.Return, site: Site) -> Iterator[cst.CSTNode]:
 @operator('Call')
 def cast_missing(node: cst.Call, site: Site) -> Iterator[cst.CSTNode]:
     """A cast of the original is forgotten."""
-    casts = callee(node) in ('to', 'float', 'double') and receiver(node) is not None
-    if casts and not all(mentions(arg, 'device') for arg in node.args or [node]):
+    moves = bool(node.args) and all(mentions(arg, 'device') for arg in node.args)
+    if callee(node) in ('to', 'float', 'double') and receiver(node) is not None and not moves:
         yield receiver(node) or node
 
 

@@ -1,0 +1,166 @@
+"""Trials hang, crash and eat memory without harm to the run; and a user's one-file port from end to end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from parity.mutating import results
+from parity.mutating.running import Ended, run
+from parity.mutating.trial import Found, Outcome, Task
+
+LIMIT = 2.0
+NOTHING = Task({}, {})
+Send = Callable[[Outcome | None], None]
+
+# A user's pair: three plain files in a folder.
+REFERENCE = """
+import jax
+import jax.numpy as jnp
+import optax
+
+from parity import JaxModel
+
+
+def init(key):
+    return {'w': jax.random.normal(key, (4,)), 'b': jnp.zeros(())}
+
+
+def loss(params, batch):
+    error = jax.nn.gelu(batch['x'] @ params['w'] + params['b']) - batch['y']
+    return (error**2).mean()
+
+
+MODEL = JaxModel(init=init, loss=loss, optimizer=optax.adam(1e-3))
+"""
+PORT = """
+import torch
+import torch.nn.functional as F
+
+from parity import TorchModel
+
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.zeros(4))
+        self.b = torch.nn.Parameter(torch.zeros(()))
+
+
+def loss(net, batch):
+    error = F.gelu(batch['x'] @ net.w + net.b, approximate='tanh') - batch['y']
+    return (error**2).mean()
+
+
+MODEL = TorchModel(Net, loss=loss, optimizer=lambda params: torch.optim.Adam(params, lr=1e-3))
+"""
+PAIR = """
+from parity import ModelPair
+
+PAIR = ModelPair('mine', 'mine_jax:MODEL', 'mine_torch:MODEL', {'x': 'B 4', 'y': 'B'}, bridge=None)
+"""
+
+
+def hangs(task: Task, send: Send) -> None:
+    """Never ends."""
+    time.sleep(1000)
+
+
+def crashes(task: Task, send: Send) -> None:
+    """Ends as a segmentation fault does."""
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def works(task: Task, send: Send) -> None:
+    """Tells twice that it is alive, for longer than the limit in all, and then finds something."""
+    for _ in range(2):
+        time.sleep(0.7 * LIMIT)
+        send(None)
+    send(Outcome(Found('mismatch')))
+
+
+def by_name(task: Task, send: Send) -> None:
+    """Whatever the task is called."""
+    {'hangs': hangs, 'crashes': crashes, 'works': works}[next(iter(task.answers))](task, send)
+
+
+def ended(names: list[str], jobs: int = 2) -> dict[str, Ended]:
+    """How these trials end."""
+    tasks = [Task({}, {name: ()}) for name in names]
+    return {names[end.task]: end for end in run(by_name, tasks, jobs, LIMIT)}
+
+
+def test_a_trial_that_hangs_or_crashes_is_found_and_the_others_go_on() -> None:
+    found = {name: end.outcome.found for name, end in ended(['hangs', 'crashes', 'works']).items()}
+    assert {name: each.kind if each else None for name, each in found.items()} == {
+        'hangs': 'timeout',
+        'crashes': 'crash',
+        'works': 'mismatch',
+    }
+    crash = found['crashes']
+    assert crash is not None
+    assert crash.what == f'the process ended with {-signal.SIGSEGV}'
+
+
+def test_no_process_is_left_of_trials_that_nobody_waits_for() -> None:
+    trials = run(by_name, [Task({}, {'crashes': ()}), Task({}, {'hangs': ()})], 2, LIMIT)
+    next(trials)
+    trials.close()
+    import multiprocessing
+
+    assert multiprocessing.active_children() == []
+
+
+@pytest.fixture(scope='module')
+def mine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the user's files."""
+    folder = tmp_path_factory.mktemp('mine')
+    for name, text in {'mine_jax': REFERENCE, 'mine_torch': PORT, 'mine_pair': PAIR}.items():
+        (folder / f'{name}.py').write_text(text)
+    return folder
+
+
+def mutate(folder: Path, *options: str) -> tuple[int, list[results.Result]]:
+    """The exit code of `parity mutate` there, and its results."""
+    command = [sys.executable, '-m', 'parity', 'mutate', 'mine_pair:PAIR', '--json', '--jobs', '2', *options]
+    here = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, 'PYTHONPATH': here},
+        check=False,
+    )
+    assert done.returncode in (0, 1), done.stderr
+    return done.returncode, [results.parse(json.loads(line)) for line in done.stdout.splitlines()]
+
+
+def test_a_user_s_port_is_mutated_resumed_and_left_alone(mine: Path) -> None:
+    before = {path.name: path.read_bytes() for path in mine.iterdir()}
+    chosen = [f'--operators={name}' for name in ('gelu_variant', 'power', 'weight_decay', 'boundary')]
+    code, found = mutate(mine, *chosen)
+    stages = {(result.operator, result.fate, result.found.stage if result.found else '') for result in found}
+    assert stages == {
+        ('gelu_variant', 'killed', 'loss'),
+        ('power', 'killed', 'loss'),
+        ('weight_decay', 'killed', 'update'),
+        ('weight_decay', 'survived', ''),
+    }
+    assert code == 1
+    assert {path.name: path.read_bytes() for path in mine.iterdir() if path.suffix == '.py'} == before
+
+    file = mine / 'reports' / 'mutants.jsonl'
+    lines = file.read_text().splitlines()
+    file.write_text('\n'.join([*lines[:-1], lines[-1][:20]]))
+    again, resumed = mutate(mine, *chosen)
+    assert again == code
+    assert sorted(result.id for result in resumed) == sorted(result.id for result in found)
+    assert file.read_text().startswith('\n'.join(lines[:-1]))
+    assert 'Survived' in (mine / 'reports' / 'mutants.html').read_text()
