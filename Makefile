@@ -3,6 +3,8 @@
 # make test-all the same with the tests that take minutes to compile
 # make soak     2,000 generated examples of every pair, and 200 with updates; writes reports/soak* (hours)
 # make soak-tests  the property tests with more examples, over any sizes and switches (long)
+# make mutants  a sample of deliberate porting bugs in all ports: do the stages notice? writes reports/mutants/
+# make mutants-full  all of them (hours)
 # make lint     ruff and mypy
 #
 # Each of them first makes a virtual environment in .venv with the pinned versions of constraints.txt.
@@ -22,7 +24,13 @@ SOAK ?=
 SEED ?= 1
 UPDATELESS := --stage config --stage params --stage forward --stage contractions --stage loss --stage grads --stage actions
 
-.PHONY: parity test test-all soak soak-tests lint record clean
+# For make mutants: how many mutants.
+MUTANTS ?= 300
+# Image pairs are not registered, and the only ones that run the convolutions.
+MUTANT_PAIRS := iql rebrac hilp crl_infonce td_infonce fb_repr mbpo_rebrac dino_rebrac infom \
+	torch_agents.pairs:IQL_IMAGES
+
+.PHONY: parity test test-all soak soak-tests mutants mutants-full lint record clean
 
 parity: $(READY)
 	$(BIN)/parity run
@@ -39,6 +47,12 @@ soak: $(READY)
 
 soak-tests: $(READY)
 	PARITY_PROFILE=soak $(BIN)/python -m pytest -n 2 --dist loadgroup parity_tests/agents
+
+mutants: $(READY)
+	$(BIN)/parity mutate --sample $(MUTANTS) --seed $(SEED) --no-resume --reports reports/mutants
+
+mutants-full: $(READY)
+	$(BIN)/parity mutate $(MUTANT_PAIRS) --reports reports/mutants
 
 lint: $(READY)
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'

@@ -43,6 +43,7 @@ def mutate_command(
     reports: Annotated[Path, typer.Option(help='The folder for mutants.jsonl and mutants.html.')] = Path(
         'reports'
     ),
+    locate: Annotated[bool, typer.Option(help='Also tell whether the mutated line is named (slow).')] = False,
     limit: Annotated[float, typer.Option(help='Seconds that a mutant may take for one case.')] = LIMIT,
 ) -> None:
     """Make one-change mutants of ports by a table of porting bugs, and see which the stages notice."""
@@ -61,7 +62,7 @@ def mutate_command(
     with path.open('a') as file, _progress() as progress:
         task = progress.add_task('the references', total=len(chosen), completed=len(found))
         tell = lambda line: progress.update(task, description=line)  # noqa: E731
-        for result in mutate(plan, left, jobs or os.cpu_count() or 1, tell, limit) if left else ():
+        for result in mutate(plan, left, jobs or os.cpu_count() or 1, tell, limit, locate) if left else ():
             found.append(result)
             if result.fate != 'unreached':  # another pair may reach it when the run goes on
                 file.write(result.line() + '\n')

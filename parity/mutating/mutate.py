@@ -1,12 +1,13 @@
 """The run: the reference's answers, the unmutated port, then every mutant."""
 
+import functools
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from parity.errors import ParityError
+from parity.mutating import locating, results, running, trial
 from parity.mutating import plan as planning
-from parity.mutating import results, running, trial
 from parity.mutating.answers import answer_all
 from parity.mutating.mutants import Mutant
 from parity.mutating.plan import Plan, Reached
@@ -19,21 +20,25 @@ LIMIT = 60.0  # seconds for one case, of which a healthy one takes less than one
 
 
 def mutate(
-    plan: Plan, mutants: Sequence[Mutant], jobs: int, tell: Tell, limit: float = LIMIT
+    plan: Plan,
+    mutants: Sequence[Mutant],
+    jobs: int,
+    tell: Tell,
+    limit: float = LIMIT,
+    locate: bool = False,
 ) -> Iterator[Result]:
     """Try these mutants of the plan, and tell of each as soon as its fate is known.
 
-    limit: in seconds, what a mutant may take for one case.
+    limit:  in seconds, what a mutant may take for one case.
+    locate: also tell whether the mutated line is named, of those that the stages loss and grads killed.
     Raises ParityError where the unmutated port does not match: then every mutant would seem to be killed.
     """
     modules = dict.fromkeys(mutant.module for mutant in mutants)
     pairs = list(dict.fromkeys(pair for module in modules for pair in plan.pairs[module]))
     reasons = results.reasons_for(plan.sources.values())
     with tempfile.TemporaryDirectory(prefix='parity_answers_') as folder:
-        found = in_processes(
-            answer_all, [(pair, Path(folder) / str(i)) for i, pair in enumerate(pairs)], jobs, tell
-        )
-        answers = dict(zip(pairs, found, strict=True))
+        asked = [(pair, Path(folder) / str(i)) for i, pair in enumerate(pairs)]
+        answers = dict(zip(pairs, in_processes(answer_all, asked, jobs, tell), strict=True))
         reached = _unmutated(plan, answers, jobs, limit, tell)
         tasks = [planning.task(mutant, plan.pairs[mutant.module], answers, reached) for mutant in mutants]
         for mutant, task in zip(mutants, tasks, strict=True):
@@ -41,8 +46,20 @@ def mutate(
                 yield results.result(mutant, None, 0.0, reasons, reached=False)
         tried = [(mutant, task) for mutant, task in zip(mutants, tasks, strict=True) if task.answers]
         for ended in running.run(trial.attempt, [task for _, task in tried], jobs, limit, _references(pairs)):
-            mutant = tried[ended.task][0]
-            yield results.result(mutant, ended.outcome.found, ended.seconds, reasons)
+            mutant, task = tried[ended.task]
+            found = ended.outcome.found
+            rank = _located(plan, task, found, limit) if locate and found is not None else None
+            yield results.result(mutant, found, ended.seconds, reasons, located=rank)
+
+
+def _located(plan: Plan, task: trial.Task, found: trial.Found, limit: float) -> int | None:
+    """The rank of the mutated line; 0 if it was not named."""
+    if not locating.can_locate(found):
+        return None
+    originals = {module: plan.sources[module].text for module in task.texts}
+    attempt = functools.partial(locating.locate, found, originals)
+    (ended,) = running.run(attempt, [task], 1, 10 * limit)
+    return ended.outcome.located or 0
 
 
 def _unmutated(plan: Plan, answers: dict[str, list[Path]], jobs: int, limit: float, tell: Tell) -> Reached:

@@ -55,6 +55,13 @@ def unreached(found: Sequence[Result]) -> dict[str, list[int]]:
     return {file: sorted(numbers) for file, numbers in sorted(lines.items())}
 
 
+def ranks(found: Sequence[Result]) -> str:
+    """How often the mutated line was named, of those for which it was asked; '' if it was of none."""
+    asked = [result.located for result in found if result.located is not None]
+    first, third = (sum(1 <= rank <= last for rank in asked) for last in (1, 3))
+    return f'the mutated line named first: {first} of {len(asked)}, among three: {third}' if asked else ''
+
+
 def show(found: Sequence[Result], console: 'Console') -> None:
     """Print the survivors' diffs, then the counts."""
     from rich.syntax import Syntax
@@ -71,6 +78,8 @@ def show(found: Sequence[Result], console: 'Console') -> None:
     console.print(table)
     for file, numbers in unreached(found).items():
         console.print(f'no case runs {file}: ' + ', '.join(map(str, numbers)))
+    if ranks(found):
+        console.print(ranks(found))
     console.print('killed by: ' + ', '.join(f'{name} {count}' for name, count in killers(found).items()))
 
 
@@ -85,6 +94,7 @@ def write(found: Sequence[Result], folder: Path) -> Path:
         killed=[result for result in found if result.fate == 'killed'],
         unreached=unreached(found),
         fates=FATES,
+        ranks=ranks(found),
         by_file=rows(found, lambda result: result.file),
         by_operator=rows(found, lambda result: result.operator),
         killers=killers(found),

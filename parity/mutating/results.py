@@ -51,14 +51,15 @@ def result(
     seconds: float,
     reasons: Mapping[tuple[str, ...], str],
     reached: bool = True,
+    located: int | None = None,
 ) -> Result:
-    """The result of a mutant; reached: whether it was tried."""
+    """The result of a mutant; reached: whether it was tried. Other arguments as in Result."""
     reason = reasons.get((mutant.file, mutant.operator, mutant.before, mutant.after), '')
     left: Fate = 'survived' if reached else 'unreached'
     fate: Fate = 'killed' if found is not None else 'equivalent' if reason else left
     taken = {field.name for field in dataclasses.fields(Result)} & {*vars(mutant)}
     given = {name: value for name, value in vars(mutant).items() if name in taken}
-    return Result(**given, fate=fate, found=found, seconds=round(seconds, 2), reason=reason)
+    return Result(**given, fate=fate, found=found, seconds=round(seconds, 2), reason=reason, located=located)
 
 
 def read(path: Path) -> dict[str, Result]:

@@ -33,7 +33,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Found:
-    """What noticed a mutant, and how: kind 'mismatch', or 'error' where the port raised."""
+    """What noticed a mutant, and how: kind 'mismatch', or 'error' where the port raised.
+
+    what: in words; path: of the worst leaf.
+    """
 
     kind: Kind
     pair: str = ''
@@ -41,19 +44,24 @@ class Found:
     stage: str = ''
     dtype: str = ''
     what: str = ''
+    path: str = ''
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """found: None where nothing noticed; reached: {pair: for each case, the lines that ran}, if traced."""
+    """found: None where nothing noticed; reached: {pair: for each case, the lines that ran}, if traced.
+
+    located: the rank of the mutated line among those named, 0 if it is not; None: not asked.
+    """
 
     found: Found | None = None
+    located: int | None = None
     reached: dict[str, list[dict[str, set[int]]]] = field(default_factory=dict)
 
 
 def attempt(task: Task, send: Callable[[Outcome | None], None]) -> None:
     """Try a mutant, to be called in a process of its own. Sends None at each step, then an Outcome."""
-    _quiet()
+    quiet()
     _limit_memory(task.gigabytes)
     with loading.replaced(task.texts):
         send(Outcome(_first_found(task, lambda: send(None))))
@@ -61,7 +69,7 @@ def attempt(task: Task, send: Callable[[Outcome | None], None]) -> None:
 
 def trace(task: Task, send: Callable[[Outcome | None], None]) -> None:
     """Like `attempt` of unchanged texts, but tells which of their lines ran in which case, too."""
-    _quiet()
+    quiet()
     reached: dict[str, list[dict[str, set[int]]]] = {}
     for pair, paths in task.answers.items():
         for path in paths:
@@ -71,7 +79,7 @@ def trace(task: Task, send: Callable[[Outcome | None], None]) -> None:
                 send(Outcome(found))
                 return
             reached.setdefault(pair, []).append(lines)
-    send(Outcome(None, reached))
+    send(Outcome(reached=reached))
 
 
 def _first_found(task: Task, step: Callable[[], None]) -> Found | None:
@@ -97,7 +105,7 @@ def _in_case(name: str, answers: Answers, dtype: str) -> Found | None:
             result = check_stage(runs, stage, dtype)
             if result.outcome == 'mismatch':
                 leaf = result.leaves[0]
-                return Found('mismatch', name, case, stage, dtype, f'{leaf.kind} of {leaf.path}')
+                return Found('mismatch', name, case, stage, dtype, f'{leaf.kind} of {leaf.path}', leaf.path)
             if result.outcome != 'match':
                 return Found(_kind(result.reason), name, case, stage, dtype, result.reason)
     except Exception as cause:  # whatever the mutant raises where it is imported
@@ -111,7 +119,7 @@ def _kind(reason: str) -> Kind:
     return 'memory' if exhausted else 'error'
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """One thread; and what a mutant prints is nobody's."""
     import torch
 

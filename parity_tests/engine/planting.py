@@ -1,14 +1,13 @@
 """Plant bugs in a copy of the port's package: what `parity locate` and the mutants are tried on."""
 
-import ast
 import contextlib
-import difflib
 import importlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch_agents
+from parity.mutating.changes import changed_lines
 from parity.mutating.loading import replaced
 from parity.pair import Pair
 
@@ -60,20 +59,3 @@ def _substituted(text: str, change: Substitution) -> str:
     if found != change.times:
         raise ValueError(f'{change.file} has {found} times, not {change.times}: {change.old!r}')
     return text.replace(change.old, change.new)
-
-
-def changed_lines(before: str, after: str) -> list[int]:
-    """The lines of `after`, from 1, that `before` lacks; of lines that were taken away, those around."""
-    lines: list[int] = []
-    matcher = difflib.SequenceMatcher(None, before.splitlines(), after.splitlines(), autojunk=False)
-    for kind, _, _, start, stop in matcher.get_opcodes():
-        if kind != 'equal':
-            lines += range(start + 1, stop + 1) if stop > start else (start, start + 1)
-    return lines + [first for line in lines for first in _call_around(ast.parse(after), line)]
-
-
-def _call_around(tree: ast.AST, line: int) -> list[int]:
-    """The first line of the innermost call that has the line among its own: there it is said to run."""
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    around = [node.lineno for node in calls if node.lineno < line <= (node.end_lineno or node.lineno)]
-    return [max(around)] if around else []

@@ -15,11 +15,12 @@ from parity.functions import FunctionRuns
 from parity.locating.fingerprints import distance, fingerprint, rearranged
 from parity.locating.frontier import PORT, REFERENCE
 from parity.locating.values import Frontier, Values, backward_frontiers, forward_frontiers
+from parity.mutating.changes import changed_lines
 from parity.pair import Pair, find
 from parity.runs import Runs
 from parity_tests.engine import model_pairs
 from parity_tests.engine.bugs import BUGS, Bug
-from parity_tests.engine.planting import Substitution, changed_lines, planted
+from parity_tests.engine.planting import Substitution, planted
 
 pytestmark = pytest.mark.slow
 

@@ -12,10 +12,19 @@ from parity.mutating.sources import sources_of
 from parity.pair import Pair
 from parity_tests.engine.planting import Substitution, planted
 
+PORT = """
+from shop import helper
+
+
+def total():
+    from shop import late
+
+    return helper.VALUE + late.MORE
+"""
 FILES = {
     '__init__.py': '',
     'helper.py': 'VALUE = 1\n',
-    'port.py': 'import shop.helper as h\ndef total():\n    from shop import late\n    return h.VALUE + late.MORE',
+    'port.py': PORT,
     'late.py': 'MORE = 10\n',
     'other.py': 'import helper\n',
 }

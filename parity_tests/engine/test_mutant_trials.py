@@ -1,19 +1,25 @@
 """Trials hang, crash and eat memory without harm to the run; and a user's one-file port from end to end."""
 
 import json
+import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from parity.mutating import results
+from parity.errors import ParityError
+from parity.mutating import results, trial
+from parity.mutating.answers import answer, cases_of
 from parity.mutating.running import Ended, run
+from parity.mutating.sources import Source
 from parity.mutating.trial import Found, Outcome, Task
+from parity.pair import find
 
 LIMIT = 2.0
 NOTHING = Task({}, {})
@@ -51,6 +57,7 @@ class Net(torch.nn.Module):
         super().__init__()
         self.w = torch.nn.Parameter(torch.zeros(4))
         self.b = torch.nn.Parameter(torch.zeros(()))
+        self.unused = -1.5
 
 
 def loss(net, batch):
@@ -112,8 +119,6 @@ def test_no_process_is_left_of_trials_that_nobody_waits_for() -> None:
     trials = run(by_name, [Task({}, {'crashes': ()}), Task({}, {'hangs': ()})], 2, LIMIT)
     next(trials)
     trials.close()
-    import multiprocessing
-
     assert multiprocessing.active_children() == []
 
 
@@ -143,18 +148,19 @@ def mutate(folder: Path, *options: str) -> tuple[int, list[results.Result]]:
 
 
 def test_a_user_s_port_is_mutated_resumed_and_left_alone(mine: Path) -> None:
-    before = {path.name: path.read_bytes() for path in mine.iterdir()}
-    chosen = [f'--operators={name}' for name in ('gelu_variant', 'power', 'weight_decay', 'boundary')]
+    before = {path.name: path.read_bytes() for path in mine.glob('*.py')}
+    chosen = [f'--operators={name}' for name in ('gelu_variant', 'power', 'weight_decay', 'sign')]
     code, found = mutate(mine, *chosen)
-    stages = {(result.operator, result.fate, result.found.stage if result.found else '') for result in found}
-    assert stages == {
+    assert {
+        (result.operator, result.fate, result.found.stage if result.found else '') for result in found
+    } == {
         ('gelu_variant', 'killed', 'loss'),
         ('power', 'killed', 'loss'),
         ('weight_decay', 'killed', 'update'),
-        ('weight_decay', 'survived', ''),
+        ('sign', 'survived', ''),
     }
     assert code == 1
-    assert {path.name: path.read_bytes() for path in mine.iterdir() if path.suffix == '.py'} == before
+    assert {path.name: path.read_bytes() for path in mine.glob('*.py')} == before
 
     file = mine / 'reports' / 'mutants.jsonl'
     lines = file.read_text().splitlines()
@@ -162,5 +168,58 @@ def test_a_user_s_port_is_mutated_resumed_and_left_alone(mine: Path) -> None:
     again, resumed = mutate(mine, *chosen)
     assert again == code
     assert sorted(result.id for result in resumed) == sorted(result.id for result in found)
-    assert file.read_text().startswith('\n'.join(lines[:-1]))
-    assert 'Survived' in (mine / 'reports' / 'mutants.html').read_text()
+    assert file.read_text().splitlines()[:-1] == lines[:-1]
+    assert 'Survived: 1' in (mine / 'reports' / 'mutants.html').read_text()
+
+
+EQUIVALENT = """
+[[equivalent]]
+file = 'mine_torch.py'
+operators = ['sign']
+before = 'self.unused = -1.5'
+after = 'self.unused = 1.5'
+reason = 'nobody reads it'
+"""
+
+
+def test_a_survivor_with_a_reason_is_equivalent(mine: Path) -> None:
+    (mine / results.EQUIVALENT).write_text(EQUIVALENT)
+    code, found = mutate(mine, '--operators=sign', '--no-resume', '--reports', 'others')
+    assert [(result.fate, result.reason) for result in found] == [('equivalent', 'nobody reads it')]
+    assert code == 0
+
+
+def test_a_reason_is_needed(tmp_path: Path) -> None:
+    (tmp_path / results.EQUIVALENT).write_text(EQUIVALENT.replace('nobody reads it', ''))
+    with pytest.raises(ParityError, match='an entry is not complete'):
+        results.reasons_for([Source('mine_torch', tmp_path / 'mine_torch.py')])
+
+
+@pytest.fixture(scope='module')
+def answers(mine: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, ...]]:
+    """The answers of the user's reference in its first case."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(mine)
+        pair = find('mine_pair:PAIR')
+        path = tmp_path_factory.mktemp('answers') / '0.pickle'
+        path.write_bytes(pickle.dumps(answer(pair, cases_of(pair)[0])))
+        yield (path,)
+
+
+@pytest.mark.parametrize(
+    ('loss', 'kind'),
+    [
+        ('(error**2).mean()', None),
+        ('(error**2).sum()', 'mismatch'),
+        ('(error**2).means()', 'error'),
+        ('torch.ones(2**36).sum()', 'memory'),
+        ('list(iter(int, 1))', 'memory'),
+        ('exec("while True: pass")', 'timeout'),
+        ('__import__("os").abort()', 'crash'),
+    ],
+)
+def test_how_a_mutant_ends(loss: str, kind: str | None, answers: tuple[Path, ...]) -> None:
+    text = PORT.replace('(error**2).mean()', loss)
+    task = Task({'mine_torch': text}, {'mine_pair:PAIR': answers})
+    (end,) = run(trial.attempt, [task], 1, 20.0)
+    assert (end.outcome.found.kind if end.outcome.found else None) == kind
