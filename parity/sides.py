@@ -135,9 +135,9 @@ class Side(Protocol):
         """The latent that explains the batch's rewards, for agents that infer one."""
 
     def actions(
-        self, observations: np.ndarray, latents: np.ndarray | None, key: np.ndarray, temperature: float
+        self, observations: np.ndarray, latents: np.ndarray | None, key: np.ndarray, temperature: float | None
     ) -> np.ndarray:
-        """Sampled actions."""
+        """Sampled actions; a temperature of None is left to the default."""
 
 
 def is_term(info_key: str) -> bool:

@@ -21,7 +21,7 @@ STAGES: dict[str, str] = {
     'grads': 'the gradient of every parameter, and which loss term reaches which network',
     'update': 'parameters, targets, moments, key and info after each update, each from the reference state',
     'rollout': 'the same updates in one go, without restoring',
-    'actions': 'sampled actions of a batch and of one observation, at temperatures 0, 0.7 and 1',
+    'actions': 'sampled actions of a batch and of one observation, at temperatures 0, 0.7 and 1 and at none',
 }
 
 FULL, PARTIAL = (('full_update', True),), (('full_update', False),)
@@ -175,6 +175,7 @@ class Runner:
         one = None if latents is None else latents[0]
         sample: Callable[..., np.ndarray] = functools.partial(self.side.actions, key=self.inputs.key)
         results: Arrays = {}
+        results['batch/default temperature'] = sample(observations, latents, temperature=None)
         for temperature in TEMPERATURES:
             results[f'batch/temperature {temperature}'] = sample(
                 observations, latents, temperature=temperature

@@ -81,7 +81,7 @@ class JaxSide:
         return np.asarray(self._run(_infer_latent)(self.agent, batch))
 
     def actions(
-        self, observations: np.ndarray, latents: np.ndarray | None, key: np.ndarray, temperature: float
+        self, observations: np.ndarray, latents: np.ndarray | None, key: np.ndarray, temperature: float | None
     ) -> np.ndarray:
         inputs = [observations] if latents is None else [observations, latents]
         return np.asarray(self._run(_actions)(self.agent, inputs, key, temperature))
@@ -149,7 +149,8 @@ def _infer_latent(agent: Any, batch: Any) -> Any:
 
 
 def _actions(agent: Any, inputs: list[Any], key: Any, temperature: Any) -> Any:
-    return agent.sample_actions(*inputs, seed=key, temperature=temperature)
+    given = {} if temperature is None else {'temperature': temperature}
+    return agent.sample_actions(*inputs, seed=key, **given)
 
 
 def _call(call: LossCall, agent: Any, batch: Any, key: Any, params: Any) -> tuple[Any, dict[str, Any]]:

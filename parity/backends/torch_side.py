@@ -100,11 +100,12 @@ class TorchSide:
         return self._numpy(self.agent.infer_latent(self._batch(batch)))
 
     def actions(
-        self, observations: np.ndarray, latents: np.ndarray | None, key: np.ndarray, temperature: float
+        self, observations: np.ndarray, latents: np.ndarray | None, key: np.ndarray, temperature: float | None
     ) -> np.ndarray:
         args = [observations] if latents is None else [observations, latents]
         seed = self._tensor(key)
-        actions = self.agent.sample_actions(*map(self._tensor, args), seed=seed, temperature=temperature)
+        given = {} if temperature is None else {'temperature': temperature}
+        actions = self.agent.sample_actions(*map(self._tensor, args), seed=seed, **given)
         return self._numpy(actions)
 
     def _loss(self, call: LossCall, batch: Arrays, key: np.ndarray) -> tuple[Arrays, Arrays]:

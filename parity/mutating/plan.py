@@ -63,7 +63,7 @@ def task(
     mutant: Mutant, pairs: Sequence[str], answers: Mapping[str, Sequence[Path]], reached: Reached
 ) -> Task:
     """The mutant's trial: in the cases in which its lines run at all."""
-    span = set(range(mutant.lines[0], mutant.lines[1] + 1))
+    span = set(range(mutant.runs[0], mutant.runs[1] + 1))
     chosen = {
         pair: tuple(
             path

@@ -89,11 +89,12 @@ def reasons_for(sources: Iterable[Source]) -> dict[tuple[str, ...], str]:
     They are declared in a file beside the sources, EQUIVALENT, and matched by their text: lines move.
     """
     reasons: dict[tuple[str, ...], str] = {}
-    for path in dict.fromkeys(source.path.parent / EQUIVALENT for source in sources):
+    for source in sources:
+        path = source.path.parent / EQUIVALENT
         for entry in _entries(path) if path.exists() else ():
-            for operator in entry['operators']:
-                key = f'{path.parent.name}/{entry["file"]}', operator, entry['before'], entry['after']
-                reasons[key] = entry['reason']
+            if entry['file'] == source.path.name:
+                for operator in entry['operators']:
+                    reasons[source.file, operator, entry['before'], entry['after']] = entry['reason']
     return reasons
 
 

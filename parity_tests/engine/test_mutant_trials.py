@@ -220,6 +220,6 @@ def answers(mine: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
 )
 def test_how_a_mutant_ends(loss: str, kind: str | None, answers: tuple[Path, ...]) -> None:
     text = PORT.replace('(error**2).mean()', loss)
-    task = Task({'mine_torch': text}, {'mine_pair:PAIR': answers})
-    (end,) = run(trial.attempt, [task], 1, 20.0)
+    task = Task({'mine_torch': text}, {'mine_pair:PAIR': answers}, gigabytes=1.0)
+    (end,) = run(trial.attempt, [task], 1, 10.0)
     assert (end.outcome.found.kind if end.outcome.found else None) == kind

@@ -73,10 +73,10 @@ class Side:
         return {'weight': self.weight.copy()}
 
     def actions(
-        self, observations: np.ndarray, latents: np.ndarray | None, key: np.ndarray, temperature: float
+        self, observations: np.ndarray, latents: np.ndarray | None, key: np.ndarray, temperature: float | None
     ) -> np.ndarray:
         self.seen.append((observations.shape, None if latents is None else latents.shape, temperature))
-        return observations * temperature
+        return observations * (2.0 if temperature is None else temperature)
 
 
 def inputs(batch: Arrays | None = None) -> Inputs:
@@ -259,11 +259,15 @@ def test_actions_of_a_batch_and_of_one_at_each_temperature(latents: bool, runner
     made = runner(inputs=inputs(batch))
     leaves = made.stage('actions')
     assert {path: leaf.shape for path, leaf in leaves.items()} == {
-        f'{what}/temperature {temperature}': shape
-        for temperature in (0.0, 0.7, 1.0)
-        for what, shape in (('batch', (3, 2)), ('single', (2,)))
+        'batch/default temperature': (3, 2),
+        **{
+            f'{what}/temperature {temperature}': shape
+            for temperature in (0.0, 0.7, 1.0)
+            for what, shape in (('batch', (3, 2)), ('single', (2,)))
+        },
     }
-    assert made.side.seen[:2] == [
+    assert made.side.seen[:3] == [
+        ((3, 2), (3, 4) if latents else None, None),
         ((3, 2), (3, 4) if latents else None, 0.0),
         ((2,), (4,) if latents else None, 0.0),
     ]
