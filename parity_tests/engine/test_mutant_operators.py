@@ -7,7 +7,9 @@ import pytest
 
 from parity.errors import ParityError
 from parity.mutating.mutants import Mutant, mutants_of, operators_of
-from parity.mutating.sources import Source
+from parity.mutating.results import reasons_for
+from parity.mutating.sources import Source, sources_of
+from parity.pair import find, registered
 from parity_tests.engine.mutations import MUTATIONS
 
 
@@ -85,3 +87,15 @@ def test_an_unknown_operator_is_refused() -> None:
 def test_a_file_that_is_not_python_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ParityError, match=r'cannot read port\.py'):
         mutants(tmp_path, 'x = (')
+
+
+def test_every_declared_equivalent_is_a_mutant_of_the_port() -> None:
+    sources = {source.file: source for name in registered() for source in sources_of(find(name))}
+    declared = reasons_for(sources.values())
+    operators = {operator for _, operator, *_ in declared}
+    made = {
+        (mutant.file, mutant.operator, mutant.before, mutant.after)
+        for file in {file for file, *_ in declared}
+        for mutant in mutants_of(sources[file], operators)
+    }
+    assert set(declared) <= made
