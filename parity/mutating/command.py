@@ -54,8 +54,10 @@ def mutate_command(
     chosen = plan.mutants if sample is None else planning.sample(plan.mutants, sample, seed)
     path = reports / FILE
     earlier = results.read(path) if resume else {}
-    left = [mutant for mutant in chosen if mutant.id not in earlier]
-    found = [earlier[mutant.id] for mutant in chosen if mutant.id in earlier]
+    reasons = results.reasons_for(plan.sources.values())
+    settled = {m.id for m in chosen if m.id in earlier and earlier[m.id].is_settled(plan.pairs[m.module])}
+    left = [mutant for mutant in chosen if mutant.id not in settled]
+    found = [earlier[mutant.id].with_reason(reasons) for mutant in chosen if mutant.id in settled]
     files.write(
         path, ''.join(result.line() + '\n' for result in earlier.values())
     )  # without a line cut short
@@ -64,9 +66,8 @@ def mutate_command(
         tell = lambda line: progress.update(task, description=line)  # noqa: E731
         for result in mutate(plan, left, jobs or os.cpu_count() or 1, tell, limit, locate) if left else ():
             found.append(result)
-            if result.fate != 'unreached':  # another pair may reach it when the run goes on
-                file.write(result.line() + '\n')
-                file.flush()
+            file.write(result.line() + '\n')
+            file.flush()
             progress.update(task, advance=1, description=f'{_survived(found)} survived')
     _finish(found, as_json, reports)
 

@@ -43,13 +43,17 @@ def mutate(
         tasks = [planning.task(mutant, plan.pairs[mutant.module], answers, reached) for mutant in mutants]
         for mutant, task in zip(mutants, tasks, strict=True):
             if not task.answers:
-                yield results.result(mutant, None, 0.0, reasons, reached=False)
+                yield results.result(
+                    mutant, None, 0.0, reasons, reached=False, pairs=plan.pairs[mutant.module]
+                )
         tried = [(mutant, task) for mutant, task in zip(mutants, tasks, strict=True) if task.answers]
         for ended in running.run(trial.attempt, [task for _, task in tried], jobs, limit, _references(pairs)):
             mutant, task = tried[ended.task]
             found = ended.outcome.found
             rank = _located(plan, task, found, limit) if locate and found is not None else None
-            yield results.result(mutant, found, ended.seconds, reasons, located=rank)
+            yield results.result(
+                mutant, found, ended.seconds, reasons, located=rank, pairs=plan.pairs[mutant.module]
+            )
 
 
 def _located(plan: Plan, task: trial.Task, found: trial.Found, limit: float) -> int | None:

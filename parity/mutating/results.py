@@ -24,6 +24,7 @@ class Result:
     fate:    unreached where no case of the chosen pairs runs the line: such a mutant was not tried.
     found:   what killed it.
     reason:  of an equivalent mutant: why nothing that can be observed differs, or why it does not matter.
+    pairs:   those that it was tried with, or would have been.
     located: the rank that `parity locate` gave the mutated line, 0 where it did not name it; None: not asked.
     """
 
@@ -39,6 +40,18 @@ class Result:
     seconds: float
     reason: str = ''
     located: int | None = None
+    pairs: tuple[str, ...] = ()
+
+    def is_settled(self, pairs: Iterable[str]) -> bool:
+        """Whether trying it with these pairs could tell nothing new."""
+        return self.fate == 'killed' or set(pairs) <= set(self.pairs)
+
+    def with_reason(self, reasons: Mapping[tuple[str, ...], str]) -> 'Result':
+        """A survivor that is declared equivalent by now as such, and one that no longer is as a survivor."""
+        reason = reasons.get((self.file, self.operator, self.before, self.after), '')
+        if self.fate not in ('survived', 'equivalent'):
+            return self
+        return dataclasses.replace(self, fate='equivalent' if reason else 'survived', reason=reason)
 
     def line(self) -> str:
         """As a line of JSON."""
@@ -52,6 +65,7 @@ def result(
     reasons: Mapping[tuple[str, ...], str],
     reached: bool = True,
     located: int | None = None,
+    pairs: Iterable[str] = (),
 ) -> Result:
     """The result of a mutant; reached: whether it was tried. Other arguments as in Result."""
     reason = reasons.get((mutant.file, mutant.operator, mutant.before, mutant.after), '')
@@ -59,7 +73,15 @@ def result(
     fate: Fate = 'killed' if found is not None else 'equivalent' if reason else left
     taken = {field.name for field in dataclasses.fields(Result)} & {*vars(mutant)}
     given = {name: value for name, value in vars(mutant).items() if name in taken}
-    return Result(**given, fate=fate, found=found, seconds=round(seconds, 2), reason=reason, located=located)
+    return Result(
+        **given,
+        fate=fate,
+        found=found,
+        seconds=round(seconds, 2),
+        reason=reason,
+        located=located,
+        pairs=tuple(pairs),
+    )
 
 
 def read(path: Path) -> dict[str, Result]:
@@ -80,7 +102,8 @@ def read(path: Path) -> dict[str, Result]:
 def parse(entry: dict[str, Any]) -> Result:
     """A result from what its line of JSON holds."""
     found = entry['found']
-    return Result(**{**entry, 'found': found and Found(**found), 'lines': tuple(entry['lines'])})
+    plain = {'lines': tuple(entry['lines']), 'pairs': tuple(entry.get('pairs', ()))}
+    return Result(**{**entry, **plain, 'found': found and Found(**found)})
 
 
 def reasons_for(sources: Iterable[Source]) -> dict[tuple[str, ...], str]:

@@ -26,7 +26,7 @@ class Task:
 
     texts: Mapping[str, str]
     answers: Mapping[str, tuple[Path, ...]]
-    gigabytes: float = 2.0
+    gigabytes: float = 4.0
 
 
 @dataclass(frozen=True)

@@ -213,13 +213,33 @@ def answers(mine: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
         ('(error**2).sum()', 'mismatch'),
         ('(error**2).means()', 'error'),
         ('torch.ones(2**36).sum()', 'memory'),
-        ('list(iter(int, 1))', 'memory'),
+        ('len(bytes(2**36))', 'memory'),
         ('exec("while True: pass")', 'timeout'),
         ('__import__("os").abort()', 'crash'),
     ],
 )
 def test_how_a_mutant_ends(loss: str, kind: str | None, answers: tuple[Path, ...]) -> None:
     text = PORT.replace('(error**2).mean()', loss)
-    task = Task({'mine_torch': text}, {'mine_pair:PAIR': answers}, gigabytes=1.0)
+    task = Task({'mine_torch': text}, {'mine_pair:PAIR': answers}, gigabytes=3.0)
     (end,) = run(trial.attempt, [task], 1, 10.0)
     assert (end.outcome.found.kind if end.outcome.found else None) == kind
+
+
+def test_a_survivor_is_tried_again_where_there_are_other_pairs_and_a_killed_one_is_not() -> None:
+    lines, found = (1, 1), Found('mismatch')
+    survivor = results.Result(
+        'a', 'f.py', 'sign', lines, '-x', 'x', '', 'survived', None, 1.0, pairs=('one',)
+    )
+    killed = results.Result('b', 'f.py', 'sign', lines, '-y', 'y', '', 'killed', found, 1.0, pairs=('one',))
+    assert survivor.is_settled(['one'])
+    assert not survivor.is_settled(['one', 'two'])
+    assert killed.is_settled(['one', 'two'])
+
+
+def test_a_survivor_becomes_equivalent_when_it_is_declared_and_a_killed_mutant_does_not() -> None:
+    reasons = {('f.py', 'sign', '-x', 'x'): 'why'}
+    survivor = results.Result('a', 'f.py', 'sign', (1, 1), '-x', 'x', '', 'survived', None, 1.0)
+    assert (survivor.with_reason(reasons).fate, survivor.with_reason(reasons).reason) == ('equivalent', 'why')
+    assert survivor.with_reason(reasons).with_reason({}) == survivor
+    killed = results.Result('a', 'f.py', 'sign', (1, 1), '-x', 'x', '', 'killed', Found('error'), 1.0)
+    assert killed.with_reason(reasons) == killed
