@@ -91,7 +91,7 @@ MUTATIONS = {
     'detach_added': (
         'def loss(a, b):\n    q = torch.minimum(a, b)\n    return q',
         'q = (torch.minimum(a, b)).detach()',
-        'def create(a, b):\n    q = torch.minimum(a, b)\n    return q',
+        'def loss(grad_params, batch):\n    q = torch.minimum(*batch)\n    return q',
     ),
     'detach_returned': (
         'def f(q):\n    return q.mean()',

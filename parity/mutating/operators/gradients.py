@@ -53,13 +53,8 @@ def detach_added(node: cst.Assign, site: Site) -> Iterator[cst.CSTNode]:
     text = code(node.value)
     alone = len(node.targets) == 1 and isinstance(node.targets[0].target, cst.Name)
     computes = any(re.search(r'loss|forward|log_prob|distribution', name) for name in site.function_names)
-    if (
-        alone
-        and computes
-        and re.search(TENSORS, text)
-        and not re.search(NO_TENSOR, text)
-        and '.detach(' not in text
-    ):
+    tensor = re.search(TENSORS, text) and not re.search(NO_TENSOR, text) and '.detach(' not in text
+    if alone and computes and tensor and site.is_live(node.value):
         yield node.with_changes(value=expr(f'({text}).detach()'))
 
 
@@ -123,10 +118,7 @@ def min_for_amin(node: cst.Call, site: Site) -> Iterator[cst.CSTNode]:
 @operator('Call')
 def where_for_minimum(node: cst.Call, site: Site) -> Iterator[cst.CSTNode]:
     """A choice between two critics: at a tie one of them gets all the gradient."""
-    if (
-        callee(node) == 'minimum'
-        and len(node.args) == 2
-        and all(isinstance(arg.value, cst.Name) for arg in node.args)
-    ):
+    names = len(node.args) == 2 and all(isinstance(arg.value, cst.Name) for arg in node.args)
+    if callee(node) == 'minimum' and names and site.is_live(node):
         first, second = (code(arg.value) for arg in node.args)
         yield expr(f'torch.where({first} < {second}, {first}, {second})')

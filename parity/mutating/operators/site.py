@@ -48,6 +48,15 @@ class Site:
         """The names that the outermost function knows: its parameters and what it assigns."""
         return self.parameters() | (_assigned_in(self.function) if self.function else set())
 
+    def is_live(self, node: cst.CSTNode) -> bool:
+        """Whether a gradient may flow through a value: not where only frozen reads and the batch go into it.
+
+        That is told in functions that are given `grad_params`; elsewhere everything may be live.
+        """
+        if self.function is None or 'grad_params' not in self.parameters():
+            return True
+        return bool(_names_in(node) & _live_names(self.function))
+
     def strings(self) -> set[str]:
         """The values of all plain strings of the file."""
         return _strings_in(self.module)
@@ -198,6 +207,21 @@ def moved(items: Sequence[cst.BaseStatement], i: int, to: int) -> list[cst.BaseS
 def _assigned_in(function: cst.FunctionDef) -> set[str]:
     targets = (node.target for node in nodes(function) if isinstance(node, cst.AssignTarget))
     return {name.value for target in targets for name in nodes(target) if isinstance(name, cst.Name)}
+
+
+def _names_in(node: cst.CSTNode) -> set[str]:
+    return {each.value for each in nodes(node) if isinstance(each, cst.Name)}
+
+
+@functools.lru_cache(maxsize=64)
+def _live_names(function: cst.FunctionDef) -> set[str]:
+    """The parameters but the batch, and what is computed from them."""
+    params = {param.name.value for param in function.params.params}
+    live = params - {'self', 'batch', 'rng', 'prefix', 'alpha', 'full_update'}
+    for node in nodes(function):
+        if isinstance(node, cst.Assign) and _names_in(node.value) & live:
+            live |= {name for target in node.targets for name in _names_in(target.target)}
+    return live
 
 
 @functools.lru_cache(maxsize=4)
