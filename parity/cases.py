@@ -125,6 +125,8 @@ def perturbed(state: State, pair: Pair, case: Case) -> State:
     params = {path: _noisy(leaf, rng) for path, leaf in state.params.items()}
     if case.values == 'tied':
         params = {path: _tied(leaf) if _is_ensemble(path, pair) else leaf for path, leaf in params.items()}
+    if case.values == 'bounds':
+        params = {path: _spread(leaf) if leaf.ndim == 1 else leaf for path, leaf in params.items()}
     if case.values == 'zero':
         # not 0 throughout: losses that divide by the mean |q| would be 0 / 0
         params = {path: np.full_like(leaf, path.endswith('bias') / 2) for path, leaf in params.items()}
@@ -158,6 +160,11 @@ def _noisy(leaf: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _tied(leaf: np.ndarray) -> np.ndarray:
     return np.repeat(leaf[:1], len(leaf), axis=0)
+
+
+def _spread(leaf: np.ndarray) -> np.ndarray:
+    """Far to both sides, past the bounds at which networks clip what they compute: a log sigma's -5 and 2."""
+    return leaf + np.resize(np.array([-6, 3, 0], leaf.dtype), leaf.shape)
 
 
 def _is_ensemble(path: str, pair: Pair) -> bool:

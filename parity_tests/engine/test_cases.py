@@ -344,3 +344,18 @@ def test_a_nudged_batch_moves_by_roundings_and_keeps_bounds_and_ties() -> None:
     assert (off <= 1.1 * cases.NUDGE).all()
     assert moved['labels'] is batch['labels']
     assert not np.array_equal(moved['actions'], cases.nudged(batch, 1)['actions'])
+
+
+def test_bounds_puts_vectors_past_the_bounds_of_a_log_sigma_and_other_styles_do_not(toy: Pair) -> None:
+    leaves = {
+        'modules_actor/log_stds': np.zeros(3, np.float32),
+        'modules_actor/kernel': np.zeros((3, 2), np.float32),
+    }
+    state = State(leaves, {}, {}, {}, key_of(0))
+    spread, plain = (perturbed(state, toy, Case(values=style)).params for style in ('bounds', 'plain'))
+    log_stds = spread['modules_actor/log_stds']
+    assert log_stds.min() < -5
+    assert log_stds.max() > 2
+    assert log_stds.dtype == np.float32
+    assert np.abs(plain['modules_actor/log_stds']).max() < 1
+    np.testing.assert_array_equal(spread['modules_actor/kernel'], plain['modules_actor/kernel'])
