@@ -351,8 +351,8 @@ def test_bounds_puts_vectors_past_the_bounds_of_a_log_sigma_and_other_styles_do_
         'modules_actor/log_stds': np.zeros(3, np.float32),
         'modules_actor/kernel': np.zeros((3, 2), np.float32),
     }
-    state = State(leaves, {}, {}, {}, key_of(0))
-    spread, plain = (perturbed(state, toy, Case(values=style)).params for style in ('bounds', 'plain'))
+    state = State(leaves, {}, {}, {}, cases.key_of(0))
+    spread, plain = (cases.perturbed(state, toy, Case(values=style)).params for style in ('bounds', 'plain'))
     log_stds = spread['modules_actor/log_stds']
     assert log_stds.min() < -5
     assert log_stds.max() > 2
