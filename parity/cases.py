@@ -126,7 +126,7 @@ def perturbed(state: State, pair: Pair, case: Case) -> State:
     if case.values == 'tied':
         params = {path: _tied(leaf) if _is_ensemble(path, pair) else leaf for path, leaf in params.items()}
     if case.values == 'bounds':
-        params = {path: _spread(leaf) if leaf.ndim == 1 else leaf for path, leaf in params.items()}
+        params = {path: _spread(leaf) if _is_bare(path, leaf) else leaf for path, leaf in params.items()}
     if case.values == 'zero':
         # not 0 throughout: losses that divide by the mean |q| would be 0 / 0
         params = {path: np.full_like(leaf, path.endswith('bias') / 2) for path, leaf in params.items()}
@@ -160,6 +160,11 @@ def _noisy(leaf: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def _tied(leaf: np.ndarray) -> np.ndarray:
     return np.repeat(leaf[:1], len(leaf), axis=0)
+
+
+def _is_bare(path: str, leaf: np.ndarray) -> bool:
+    """Whether it is a vector that no layer owns, such as a log sigma."""
+    return leaf.ndim == 1 and path.split('/')[-1] not in ('bias', 'scale', 'kernel')
 
 
 def _spread(leaf: np.ndarray) -> np.ndarray:

@@ -346,7 +346,7 @@ def test_a_nudged_batch_moves_by_roundings_and_keeps_bounds_and_ties() -> None:
     assert not np.array_equal(moved['actions'], cases.nudged(batch, 1)['actions'])
 
 
-def test_bounds_puts_vectors_past_the_bounds_of_a_log_sigma_and_other_styles_do_not(toy: Pair) -> None:
+def test_bounds_puts_bare_vectors_past_the_bounds_of_a_log_sigma_and_other_styles_do_not(toy: Pair) -> None:
     leaves = {
         'modules_actor/log_stds': np.zeros(3, np.float32),
         'modules_actor/kernel': np.zeros((3, 2), np.float32),
