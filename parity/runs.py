@@ -154,7 +154,7 @@ class Runs:
         if stage == 'params':
             return compare(reference, port, reference, dict.fromkeys(reference, EXACT))
         truth = reference if double else self.truth.stage(stage)
-        tolerances = self._tolerances(stage, dtype, truth)
+        tolerances = self.tolerances(stage, dtype, truth)
         if stage == 'grads' and double:
             reference, port, tolerances = self._with_reach(reference, port, tolerances)
             truth = reference
@@ -184,7 +184,8 @@ class Runs:
             for path in samples[0][1]
         }
 
-    def _tolerances(self, stage: str, dtype: str, truth: Arrays) -> dict[str, Tolerance]:
+    def tolerances(self, stage: str, dtype: str, truth: Arrays) -> dict[str, Tolerance]:
+        """What each leaf of a stage is allowed; truth: what it is judged by."""
         found = self._unwidened(stage, dtype, truth)
         if stage in ('update', 'rollout'):
             found = self._widen_by_adam(found, truth, accumulate=stage == 'rollout')

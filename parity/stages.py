@@ -104,7 +104,7 @@ class Runner:
         self._results['forward'] = self.side.forward(networks, {name: arrays[name] for name in sorted(used)})
 
     def _loss(self) -> None:
-        values, grads = self.side.losses(self._calls(), self.batch, self.inputs.key)
+        values, grads = self.side.losses(self.calls(), self.batch, self.inputs.key)
         contractions = {path: leaf for path, leaf in values.items() if path.split('/')[1] == 'contractions'}
         losses = {path: leaf for path, leaf in values.items() if path not in contractions}
         self._results.update(contractions=contractions, loss=losses, grads=grads)
@@ -118,7 +118,7 @@ class Runner:
     def reach(self) -> Arrays:
         """Which loss term reaches which network: `reach/<loss>/<term>/<network>`, bool."""
         self.side.restore(self.start)
-        trained = tuple(call for call in self._calls() if not call.frozen)
+        trained = tuple(call for call in self.calls() if not call.frozen)
         return _arrives(self.side.reach(trained, self.batch, self.inputs.key))
 
     def _update(self) -> None:
@@ -126,7 +126,7 @@ class Runner:
         if leader is not None:
             leader.stage('update')
         results: Arrays = {}
-        for i, call in self._script():
+        for i, call in self.script():
             if leader is not None:
                 self._restore(leader.states[i])
             else:
@@ -139,16 +139,18 @@ class Runner:
             self._results['rollout'] = self._results['update']
             return
         results: Arrays = {}
-        for i, call in self._script():
+        for i, call in self.script():
             results.update(self._step(i, call))
             if self.drift is not None:
                 self.side.restore(self.drift(step_name(i, call), self.side.state()))
         self._results['rollout'] = results
 
-    def _calls(self) -> Calls:
+    def calls(self) -> Calls:
+        """The losses that are called."""
         return self.pair.losses or LOSSES
 
-    def _script(self) -> list[tuple[int, UpdateCall]]:
+    def script(self) -> list[tuple[int, UpdateCall]]:
+        """The updates, numbered."""
         if self.pair.script:
             return list(enumerate(self.pair.script))
         calls = [call for call in SCRIPT if hasattr(self.pair.load('reference'), call.method)]

@@ -135,7 +135,7 @@ def _forward(
     return trees.real_leaves(model.apply(skeleton.fill({**fixed, **params}), batch))
 
 
-def _call(
+def call_loss(
     model: 'JaxModel', skeleton: Skeleton, fixed: dict[str, Any], params: dict[str, Any], batch: Any
 ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """The loss, its info, and the parameters after the call, of which only the untrained ones may change."""
@@ -154,7 +154,7 @@ def _differentiated(
 
     def loss_fn(leaves: dict[str, Any]) -> tuple[Any, Any]:
         with logged_draws(jax.random) as draws:
-            loss, info, after = _call(model, skeleton, fixed, {**params, **leaves}, batch)
+            loss, info, after = call_loss(model, skeleton, fixed, {**params, **leaves}, batch)
         return loss, ({'info': info, 'draws': draw_leaves(draws)}, after)
 
     leaves = trained(model, params)
@@ -177,7 +177,7 @@ def _reach(
     import jax.numpy as jnp
 
     def terms(leaves: dict[str, Any]) -> dict[str, Any]:
-        loss, info, _ = _call(model, skeleton, fixed, {**params, **leaves}, batch)
+        loss, info, _ = call_loss(model, skeleton, fixed, {**params, **leaves}, batch)
         return {'loss': loss, **{f'info.{name}': value for name, value in info.items() if is_term(name)}}
 
     leaves = trained(model, params)

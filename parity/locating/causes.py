@@ -195,7 +195,7 @@ def _loss_leaves(runner: Any, call: LossCall, gradients: bool) -> Arrays:
 
 
 def _tolerances(runs: Runs, stage: str, call: LossCall) -> dict[str, Any]:
-    return subtree(runs._tolerances(stage, 'float64', runs.reference64.stage(stage)), call.name)
+    return subtree(runs.tolerances(stage, 'float64', runs.reference64.stage(stage)), call.name)
 
 
 # --- candidates

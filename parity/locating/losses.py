@@ -63,18 +63,18 @@ def _agent_loss(side: Any, call: LossCall, batch: Arrays, key: Any) -> Reference
 
     def loss(params: Any, data: Any) -> tuple[Any, Any]:
         agent, batch, key = data
-        with jax_side._inlined(type(agent)), compiling.unshared():
-            return jax_side._call(call, agent, batch, key, params)
+        with jax_side.inlined(type(agent)), compiling.unshared():
+            return jax_side.call_loss(call, agent, batch, key, params)
 
     return ReferenceLoss(loss, side.agent.network.params, (side.agent, batch, key))
 
 
 def _model_loss(side: Any, batch: Arrays) -> ReferenceLoss:
-    from parity.backends.jax_model import _call, trained
+    from parity.backends.jax_model import call_loss, trained
 
     def loss(leaves: Any, data: Any) -> tuple[Any, Any]:
         fixed, params, batch = data
-        loss, info, _ = _call(side.target, side.skeleton, fixed, {**params, **leaves}, batch)
+        loss, info, _ = call_loss(side.target, side.skeleton, fixed, {**params, **leaves}, batch)
         return loss, info
 
     return ReferenceLoss(loss, trained(side.target, side.params), (side.fixed, side.params, batch))
@@ -83,7 +83,7 @@ def _model_loss(side: Any, batch: Arrays) -> ReferenceLoss:
 def _port_agent_loss(side: TorchSide, call: LossCall, batch: Arrays, key: Any) -> PortLoss:
     network = side.agent.network
     modules = {name.replace('.', '/'): module for name, module in network.named_modules() if name}
-    compute = functools.partial(side._call, call, batch, key)
+    compute = functools.partial(side.call, call, batch, key)
     return PortLoss(compute, modules, network.params, functools.partial(_laid_out, network))
 
 
@@ -96,8 +96,8 @@ def _laid_out(network: Any, arrays: Arrays) -> Arrays:
 
 def _port_model_loss(side: Any, batch: Arrays) -> PortLoss:
     def compute() -> tuple[Any, Any]:
-        with side._ready():
-            loss: tuple[Any, Any] = side._loss_of(side._batch(batch))
+        with side.ready():
+            loss: tuple[Any, Any] = side.loss_of(side.to_tensors(batch))
         return loss
 
     def to_reference(arrays: Arrays) -> Arrays:
@@ -143,7 +143,7 @@ def _homes(bridge: Any) -> dict[str, set[str]]:
     return {
         name: {
             _without_collection(path)
-            for path, span in bridge._spans()
+            for path, span in bridge.spans()
             if ((places >= span.start) & (places < span.stop)).any()
         }
         for name, places in bridge.places.items()

@@ -94,8 +94,8 @@ def recorded_steps(runs: Runs) -> Iterator[Step]:
     """The update stage of both sides, with the port's gradients."""
     leader, port = runs.reference64, runs.port64
     leaves = leader.stage('update')
-    tolerances = runs._tolerances('update', 'float64', leaves)
-    for i, call in leader._script():
+    tolerances = runs.tolerances('update', 'float64', leaves)
+    for i, call in leader.script():
         before = leader.states[i]
         port.side.restore(before)
         port.side.update(call, port.batch)
@@ -284,7 +284,7 @@ def _gradients(side: Any) -> Arrays:
     import weight_bridge
 
     if hasattr(side, 'bridge'):
-        grads = {name: parameter.grad for name, parameter in side._trained().items()}
-        gradients: Arrays = side.bridge.to_reference(side._arrays(grads))
+        grads = {name: parameter.grad for name, parameter in side.trained().items()}
+        gradients: Arrays = side.bridge.to_reference(side.arrays(grads))
         return gradients
     return trees.flat(weight_bridge.grads_to_flax(side.agent.network), np.asarray)
