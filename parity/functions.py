@@ -87,7 +87,7 @@ class FunctionRuns(Runs):
         from parity.backends import pytrees
 
         super().__init__(pair, case, device)
-        self.jit = jit
+        self.jit, self.grads = jit, grads
         if not isinstance(given, Mapping | tuple):
             raise _refused([f'expected a mapping or a tuple, found {type(given).__name__}'])
         self.skeleton, arrays = pytrees.split(dict(given) if isinstance(given, Mapping) else given)
