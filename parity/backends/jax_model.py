@@ -72,7 +72,7 @@ class JaxModelSide(JaxSide):
         self.opt_state = jax.tree.unflatten(jax.tree.structure(self.opt_state), leaves)
 
     def forward(self, networks: Networks, arrays: Arrays) -> Arrays:
-        outputs = self._run(_forward, self.target, self.skeleton)(self.fixed, self.params, arrays)
+        outputs = self._run(outputs_of, self.target, self.skeleton)(self.fixed, self.params, arrays)
         return trees.flat(outputs, np.asarray)
 
     def losses(self, calls: Calls, batch: Arrays, key: np.ndarray) -> tuple[Arrays, Arrays]:
@@ -128,9 +128,10 @@ def _init(model: 'JaxModel', skeleton: Skeleton, params: dict[str, Any]) -> Any:
     return model.optimizer.init(_tree(skeleton, trained(model, params)))
 
 
-def _forward(
+def outputs_of(
     model: 'JaxModel', skeleton: Skeleton, fixed: dict[str, Any], params: dict[str, Any], batch: Any
 ) -> dict[str, Any]:
+    """The leaves that the model returns, by path."""
     assert model.apply is not None
     return trees.real_leaves(model.apply(skeleton.fill({**fixed, **params}), batch))
 

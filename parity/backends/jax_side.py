@@ -64,7 +64,7 @@ class JaxSide:
         self.agent = self.agent.replace(network=network, rng=state.key)
 
     def forward(self, networks: Networks, arrays: Arrays) -> Arrays:
-        return _flat(self._run(_forward, networks)(self.agent, arrays))
+        return _flat(self._run(outputs_of, networks)(self.agent, arrays))
 
     def losses(self, calls: Calls, batch: Arrays, key: np.ndarray) -> tuple[Arrays, Arrays]:
         values, grads = self._run(_losses, calls, self.contractions)(self.agent, batch, key)
@@ -139,7 +139,8 @@ def _paths(structure: Any) -> dict[str, int]:
     return {path: int(i) for path, i in trees.flat(numbered, np.asarray).items()}
 
 
-def _forward(networks: Networks, agent: Any, arrays: dict[str, Any]) -> dict[str, Any]:
+def outputs_of(networks: Networks, agent: Any, arrays: dict[str, Any]) -> dict[str, Any]:
+    """The outputs of each network, read frozen."""
     values = {**arrays, **LITERALS}
     return {name: agent.network.select(name)(*(values[word] for word in words)) for name, words in networks}
 

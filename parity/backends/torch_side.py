@@ -69,11 +69,8 @@ class TorchSide:
     def forward(self, networks: Networks, arrays: Arrays) -> Arrays:
         import torch
 
-        values = {**self.to_tensors(arrays), **LITERALS}
         with torch.no_grad():
-            select = self.agent.network.select
-            outputs = {name: select(name)(*(values[word] for word in words)) for name, words in networks}
-        return trees.flat(outputs, self._numpy)
+            return trees.flat(self.outputs_of(networks, self.to_tensors(arrays)), self._numpy)
 
     def losses(self, calls: Calls, batch: Arrays, key: np.ndarray) -> tuple[Arrays, Arrays]:
         values: Arrays = {}
@@ -162,6 +159,11 @@ class TorchSide:
             if param.shape != state.params[path].shape:
                 param.data = torch.empty(state.params[path].shape, dtype=param.dtype, device=param.device)
                 self.agent.network.tx.state.pop(param, None)
+
+    def outputs_of(self, networks: Networks, tensors: dict[str, Any]) -> dict[str, Any]:
+        """The outputs of each network, read frozen."""
+        values, select = {**tensors, **LITERALS}, self.agent.network.select
+        return {name: select(name)(*(values[word] for word in words)) for name, words in networks}
 
     def to_tensors(self, batch: Arrays) -> dict[str, Any]:
         """The arrays of a batch on the device."""

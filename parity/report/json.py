@@ -65,15 +65,15 @@ def _badness(entry: dict[str, Any]) -> tuple[int, float]:
 
 
 def _write(path: Path, content: dict[str, Any]) -> Path:
-    # JSON has no infinity; a margin without one is written as text
-    return files.write(path, json.dumps(_finite(content), indent=1, allow_nan=False) + '\n')
+    return files.write(path, json.dumps(finite(content), indent=1, allow_nan=False) + '\n')
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Plain values as JSON can have them: numbers that are not finite are texts."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     if isinstance(value, float) and value - value != 0:
         return str(value)
     return value
