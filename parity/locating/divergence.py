@@ -43,7 +43,7 @@ class Finding:
     port, reference: the lines, None where none is known.
     why:         in a few words.
     port_value, reference_value: the first values that differ, in words; None where a side has none.
-    difference, allowed: between these, in shares of the larger one.
+    difference, allowed: between these: of values in shares of the larger one, of modules in numbers.
     agreed:      the last values that agreed, what the first ones that differ were computed from.
     reaches:     the outputs that differ and were computed from it: 'info/critic/critic_loss'.
     parameters:  the parameters whose gradients, or updates, are affected.

@@ -21,8 +21,20 @@ from parity.stages import Runner
 from parity.tolerances import Tolerance, tolerance
 from parity.trees import Arrays, subtree, with_prefix
 
-# A search ends after so many candidates, or seconds.
-TRIES, SECONDS = 500, 5.0
+# A search in one piece ends after so many candidates, or seconds.
+TRIES, SECONDS = 500, 4.0
+
+
+class Budget:
+    """So many seconds for all pieces together."""
+
+    def __init__(self, seconds: float) -> None:
+        self.end = time.perf_counter() + seconds
+
+    def limit(self, candidates: Iterator[Counterfactual]) -> Iterator[Counterfactual]:
+        """The first candidates, for a while."""
+        end = min(self.end, time.perf_counter() + SECONDS)
+        return itertools.takewhile(lambda _: time.perf_counter() < end, itertools.islice(candidates, TRIES))
 
 
 class Judge:
@@ -89,19 +101,6 @@ def _loss_leaves(runner: Runner, call: LossCall, gradients: bool) -> Arrays:
     return {**subtree(values, call.name), **with_prefix('grads', subtree(grads, call.name))}
 
 
-def bounded(candidates: Iterator[Counterfactual]) -> Iterator[Counterfactual]:
-    """The first of them, for a while."""
-    until = time.perf_counter() + SECONDS
-    return itertools.takewhile(lambda _: time.perf_counter() < until, itertools.islice(candidates, TRIES))
-
-
-def line_piece(
-    judge: Judge, names: Collection[str], candidates: Callable[[], Iterator[Counterfactual]]
-) -> Piece:
-    """A line, judged by what becomes of the leaves that it reaches."""
-    return Piece(lambda: judge.margin(names), lambda: bounded(candidates()))
-
-
 def module_piece(layers: Layers, path: str, number: int = 0) -> Piece:
     """A call of a module, repeated on the reference's inputs."""
     return modules_piece(layers, [(path, number)])
@@ -114,7 +113,7 @@ def modules_piece(layers: Layers, calls: Sequence[tuple[str, int]]) -> Piece:
     def margin() -> float:
         return max(_forced_margin(layers, call, number) for call, number in chosen)
 
-    return Piece(margin, lambda: bounded(module_changes(layers, [call for call, _ in chosen])))
+    return Piece(margin, lambda: module_changes(layers, [call for call, _ in chosen]))
 
 
 def module_changes(layers: Layers, calls: Sequence[ModuleCall]) -> Iterator[Counterfactual]:

@@ -1,0 +1,92 @@
+"""The lines of an update: those that write parameters of the port, and those that made its optimiser."""
+
+import ast
+import inspect
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from parity.locating.calls import frames_at, stack_of
+from parity.locating.sources import Line, is_user
+from parity.locating.updates import UpdateFinding
+from parity.runs import Runs
+
+# What is said where the optimiser is made, not where it steps.
+MADE = ('optimiser constant', 'plain gradient descent', 'parameter left out of the optimiser')
+
+
+def line_of(runs: Runs, finding: UpdateFinding) -> Line | None:
+    """The line of the port that a finding is about: where its optimiser is made, or parameters are written.
+
+    Where nothing writes them, the method of the update.
+    """
+    side: Any = runs.port64.side
+    name = finding.steps[0]
+    i, call = next((i, call) for i, call in runs.port64.script() if name == f'step{i} {call.name}')
+    made = next(_makings(side), None) if finding.cause in MADE else None
+    if made is not None:
+        return made
+    side.restore(runs.reference64.states[i])
+    writers = _writers(side, call, runs.port64.batch)
+    names = {path.split('/')[0] for path in finding.paths}
+    chosen = [line for path, line in writers if path.replace('.', '/').split('/')[0] in names]
+    common = Counter(chosen or [line for _, line in writers]).most_common(1)
+    if chosen or not hasattr(side, 'agent') or side.agent is None:
+        return common[0][0] if common else None
+    return _method(side.agent, call.method)
+
+
+def _writers(side: Any, call: Any, batch: Any) -> list[tuple[str, Line]]:
+    """(parameter, the line that wrote it last), of those that an update writes."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    names = {id(parameter): name for name, parameter in _parameters(side).items()}
+    written: dict[str, Line] = {}
+
+    class Watching(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no hints there
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if function._schema.is_mutable:
+                stack = stack_of(frames_at(sys._getframe(1)))
+                for tensor in _flat(args[:1]):
+                    if id(tensor) in names and stack:
+                        written[names[id(tensor)]] = stack[0]
+            return function(*args, **(kwargs or {}))
+
+    with Watching():  # type: ignore[no-untyped-call]
+        side.update(call, batch)
+    return list(written.items())
+
+
+def _parameters(side: Any) -> dict[str, Any]:
+    """The live parameters by name."""
+    module = side.agent.network if getattr(side, 'agent', None) is not None else side.module
+    return dict(module.named_parameters())
+
+
+def _flat(args: Any) -> Iterator[Any]:
+    for arg in args:
+        yield from arg if isinstance(arg, list | tuple) else (arg,)
+
+
+def _makings(side: Any) -> Iterator[Line]:
+    """The lines of the port's files that make an optimiser of the kind that it has."""
+    agent = getattr(side, 'agent', None)
+    optimizer = agent.network.tx if agent is not None else side.optimizer
+    owners = [*type(agent).__mro__, type(agent.network)] if agent is not None else [type(side.module)]
+    files = dict.fromkeys(inspect.getsourcefile(cls) or '' for cls in owners if cls.__module__ != 'builtins')
+    for file in filter(is_user, filter(None, files)):
+        for node in ast.walk(ast.parse(Path(file).read_text())):
+            if (
+                isinstance(node, ast.Call)
+                and ast.unparse(node.func).split('.')[-1] == type(optimizer).__name__
+            ):
+                yield Line(file, node.lineno, 'optimizer')
+
+
+def _method(agent: Any, name: str) -> Line | None:
+    """The first line of a method of the port."""
+    function = getattr(type(agent), name)
+    _, line = inspect.getsourcelines(function)
+    return Line(inspect.getsourcefile(function) or '', line, function.__qualname__)
