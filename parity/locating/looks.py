@@ -133,7 +133,7 @@ class Look:
         frontier = spot.frontier
         assert frontier is not None
         if frontier.direction == 'backward':
-            return tuple(f'grads/{path}' for path in frontier.parameters) or tuple(self.wrong)
+            return self.judge.gradients(frontier.parameters) or tuple(self.wrong)
         reached = [name for name in frontier.reaches if name != 'loss'] or [*frontier.reaches]
         others = {name for other in self.frontiers if other.value != frontier.value for name in other.reaches}
         return tuple(name for name in reached if name not in others) or tuple(reached)

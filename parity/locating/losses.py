@@ -102,7 +102,7 @@ def _port_model_loss(side: Any, batch: Arrays) -> PortLoss:
 
     def to_reference(arrays: Arrays) -> Arrays:
         leaves = side.bridge.to_reference(arrays)
-        return {_without_collection(path): leaf for path, leaf in leaves.items()}
+        return {without_collection(path): leaf for path, leaf in leaves.items()}
 
     params = dict(side.module.named_parameters())
     return PortLoss(compute, modules_of(side.bridge, side.module), params, to_reference)
@@ -114,14 +114,14 @@ def modules_of(bridge: Any, module: Any) -> dict[str, Any]:
     Where several modules hold the same parameters, one in the other, the innermost are paired, and then
     outwards.
     """
-    homes = _homes(bridge)
+    held_by = homes(bridge)
     ours: dict[frozenset[str], list[Any]] = {}
     for name, child in module.named_modules():
         prefix = f'{name}.' if name else ''
-        below = [paths for port, paths in homes.items() if port.startswith(prefix)]
+        below = [paths for port, paths in held_by.items() if port.startswith(prefix)]
         ours.setdefault(frozenset[str]().union(*below), []).append(child)
     theirs: dict[frozenset[str], list[str]] = {}
-    leaves = sorted(set().union(*homes.values()))
+    leaves = sorted(set().union(*held_by.values()))
     for path in sorted({parent for leaf in leaves for parent in _parents(leaf)}):
         held = frozenset(leaf for leaf in leaves if not path or leaf.startswith(f'{path}/'))
         theirs.setdefault(held, []).append(path)
@@ -132,17 +132,17 @@ def modules_of(bridge: Any, module: Any) -> dict[str, Any]:
     }
 
 
-def _without_collection(path: str) -> str:
+def without_collection(path: str) -> str:
     """The path of a parameter as modules know it, who do not see linen's collections."""
     collection, _, rest = path.partition('/')
     return rest if collection in ('params', 'batch_stats') else path
 
 
-def _homes(bridge: Any) -> dict[str, set[str]]:
+def homes(bridge: Any) -> dict[str, set[str]]:
     """For each name in the port, the leaves of the reference that are in it."""
     return {
         name: {
-            _without_collection(path)
+            without_collection(path)
             for path, span in bridge.spans()
             if ((places >= span.start) & (places < span.stop)).any()
         }

@@ -71,6 +71,12 @@ class Judge:
         name = self.call.name if self.call else None
         return (subtree(leaves, name), subtree(allowed, name)) if name else (leaves, allowed)
 
+    def gradients(self, paths: Collection[str]) -> tuple[str, ...]:
+        """The leaves that are the gradients of parameters or inputs; paths: of these, or ends of them."""
+        expected, _ = self._judged_by
+        ends = tuple(f'/{path}' for path in paths)
+        return tuple(name for name in expected if name.startswith('grads/') and name.endswith(ends))
+
     def leaves(self, names: Collection[str] = ()) -> list[Leaf]:
         """All leaves, or those of these names, computed anew as the port now is, worst first."""
         expected, allowed = self._judged_by

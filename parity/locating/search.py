@@ -104,7 +104,8 @@ class Locating:
     def _looks(self, stages: list[StageResult]) -> Iterator[Look]:
         """One for each loss that differs in something that no loss before it has."""
         if isinstance(self.runs, FunctionRuns):
-            wrong = [leaf.path for stage in stages for leaf in stage.leaves]
+            prefixes = {'grads': 'grads/'}
+            wrong = [prefixes.get(s.stage, '') + leaf.path for s in stages for leaf in s.leaves]
             yield Look(stages[0].stage, '', Values(self.runs), Judge(self.runs), None, wrong)
             return
         seen: set[str] = set()

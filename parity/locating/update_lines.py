@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from parity.locating.calls import frames_at, stack_of
+from parity.locating.losses import homes, without_collection
 from parity.locating.sources import Line, is_user
 from parity.locating.updates import UpdateFinding
 from parity.runs import Runs
@@ -30,12 +31,15 @@ def line_of(runs: Runs, finding: UpdateFinding) -> Line | None:
         return made
     side.restore(runs.reference64.states[i])
     writers = _writers(side, call, runs.port64.batch)
-    names = {path.split('/')[0] for path in finding.paths}
-    chosen = [line for path, line in writers if path.replace('.', '/').split('/')[0] in names]
-    common = Counter(chosen or [line for _, line in writers]).most_common(1)
-    if chosen or not hasattr(side, 'agent') or side.agent is None:
-        return common[0][0] if common else None
-    return _method(side.agent, call.method)
+    common = Counter(line for name, line in writers if _is_of(side, name, finding.paths)).most_common(1)
+    return common[0][0] if common else _method(side, call.method)
+
+
+def _is_of(side: Any, name: str, paths: tuple[str, ...]) -> bool:
+    """Whether a parameter of the port is one of the paths, or of an agent in the same network as one."""
+    if hasattr(side, 'bridge'):
+        return bool(homes(side.bridge).get(name, set()) & {without_collection(path) for path in paths})
+    return name.split('.')[0] in {path.split('/')[0] for path in paths}
 
 
 def _writers(side: Any, call: Any, batch: Any) -> list[tuple[str, Line]]:
@@ -60,9 +64,9 @@ def _writers(side: Any, call: Any, batch: Any) -> list[tuple[str, Line]]:
 
 
 def _parameters(side: Any) -> dict[str, Any]:
-    """The live parameters by name."""
-    module = side.agent.network if getattr(side, 'agent', None) is not None else side.module
-    return dict(module.named_parameters())
+    """The live parameters by name, with buffers."""
+    module = side.module if hasattr(side, 'bridge') else side.agent.network
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
 def _flat(args: Any) -> Iterator[Any]:
@@ -72,9 +76,10 @@ def _flat(args: Any) -> Iterator[Any]:
 
 def _makings(side: Any) -> Iterator[Line]:
     """The lines of the port's files that make an optimiser of the kind that it has."""
-    agent = getattr(side, 'agent', None)
-    optimizer = agent.network.tx if agent is not None else side.optimizer
-    owners = [*type(agent).__mro__, type(agent.network)] if agent is not None else [type(side.module)]
+    if hasattr(side, 'bridge'):
+        optimizer, owners = side.optimizer, [type(side.module)]
+    else:
+        optimizer, owners = side.agent.network.tx, [*type(side.agent).__mro__, type(side.agent.network)]
     files = dict.fromkeys(inspect.getsourcefile(cls) or '' for cls in owners if cls.__module__ != 'builtins')
     for file in filter(is_user, filter(None, files)):
         for node in ast.walk(ast.parse(Path(file).read_text())):
@@ -85,8 +90,10 @@ def _makings(side: Any) -> Iterator[Line]:
                 yield Line(file, node.lineno, 'optimizer')
 
 
-def _method(agent: Any, name: str) -> Line | None:
-    """The first line of a method of the port."""
-    function = getattr(type(agent), name)
+def _method(side: Any, name: str) -> Line | None:
+    """The first line of a method of the port; a model has none."""
+    if hasattr(side, 'bridge'):
+        return None
+    function = getattr(type(side.agent), name)
     _, line = inspect.getsourcelines(function)
     return Line(inspect.getsourcefile(function) or '', line, function.__qualname__)

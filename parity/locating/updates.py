@@ -60,8 +60,8 @@ class Step:
         state: State = getattr(self, what)
         after = _moments(state, path)
         pairs = [(f'params/{path}', after.param, found.param)]
-        if path in state.opt_mu:
-            pairs += [(f'opt_mu/{path}', after.mu, found.mu), (f'opt_nu/{path}', after.nu, found.nu)]
+        pairs += [(f'opt_mu/{path}', after.mu, found.mu)] if path in state.opt_mu else []
+        pairs += [(f'opt_nu/{path}', after.nu, found.nu)] if path in state.opt_nu else []
         return max(_margin(one, other, self.tolerances[f'{self.name}/{name}']) for name, one, other in pairs)
 
 
@@ -165,6 +165,8 @@ def explained(
     if known:
         margin, cause, description = known[0]
         return cause, description, margin
+    if not tried:
+        return UNKNOWN, 'no known mistake of an optimiser applies to it', np.inf
     margin, cause, description = min(tried)
     return UNKNOWN, f'nearest: {cause}, {description}', margin
 
