@@ -115,8 +115,13 @@ class Look:
             self.found += [counterfactual] if counterfactual else []
 
     def _line_piece(self, spot: Spot, budget: Budget) -> Piece:
-        frontier, names = spot.frontier, self._own_leaves(spot)
+        frontier = spot.frontier
         assert frontier is not None
+        own, wrong = self._own_leaves(spot), set(self.wrong)
+        names = (
+            *own,
+            *(name for name in self.judge.values() if name not in wrong),
+        )  # those must go on to agree
 
         def candidates() -> Iterator[Counterfactual]:
             if spot.culprits:
@@ -134,6 +139,8 @@ class Look:
         assert frontier is not None
         if frontier.direction == 'backward':
             return self.judge.gradients(frontier.parameters) or tuple(self.wrong)
+        if self.stage == 'actions':  # one of several calls was looked into, all must agree
+            return tuple(self.wrong)
         reached = [name for name in frontier.reaches if name != 'loss'] or [*frontier.reaches]
         others = {name for other in self.frontiers if other.value != frontier.value for name in other.reaches}
         return tuple(name for name in reached if name not in others) or tuple(reached)

@@ -71,6 +71,11 @@ class Judge:
         name = self.call.name if self.call else None
         return (subtree(leaves, name), subtree(allowed, name)) if name else (leaves, allowed)
 
+    def values(self) -> tuple[str, ...]:
+        """The leaves that are no gradients."""
+        expected, _ = self._judged_by
+        return tuple(name for name in expected if not name.startswith('grads/'))
+
     def gradients(self, paths: Collection[str]) -> tuple[str, ...]:
         """The leaves that are the gradients of parameters or inputs; paths: of these, or ends of them."""
         expected, _ = self._judged_by

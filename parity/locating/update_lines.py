@@ -1,10 +1,11 @@
 """The lines of an update: those that write parameters of the port, and those that made its optimiser."""
 
 import ast
+import contextlib
 import inspect
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,9 @@ def line_of(runs: Runs, finding: UpdateFinding) -> Line | None:
         return made
     side.restore(runs.reference64.states[i])
     writers = _writers(side, call, runs.port64.batch)
-    common = Counter(line for name, line in writers if _is_of(side, name, finding.paths)).most_common(1)
-    return common[0][0] if common else _method(side, call.method)
+    own = (line for name, line in writers if is_user(line.file) and _is_of(side, name, finding.paths))
+    common = Counter(own).most_common(1)
+    return common[0][0] if common else _method(side, call.method) or next(_makings(side), None)
 
 
 def _is_of(side: Any, name: str, paths: tuple[str, ...]) -> bool:
@@ -77,17 +79,22 @@ def _flat(args: Any) -> Iterator[Any]:
 def _makings(side: Any) -> Iterator[Line]:
     """The lines of the port's files that make an optimiser of the kind that it has."""
     if hasattr(side, 'bridge'):
-        optimizer, owners = side.optimizer, [type(side.module)]
+        optimizer, owners = side.optimizer, [side.target.loss, type(side.module)]
     else:
         optimizer, owners = side.agent.network.tx, [*type(side.agent).__mro__, type(side.agent.network)]
-    files = dict.fromkeys(inspect.getsourcefile(cls) or '' for cls in owners if cls.__module__ != 'builtins')
-    for file in filter(is_user, filter(None, files)):
+    for file in dict.fromkeys(_files(owners)):
         for node in ast.walk(ast.parse(Path(file).read_text())):
-            if (
-                isinstance(node, ast.Call)
-                and ast.unparse(node.func).split('.')[-1] == type(optimizer).__name__
-            ):
-                yield Line(file, node.lineno, 'optimizer')
+            if isinstance(node, ast.Attribute) and node.attr == type(optimizer).__name__:
+                yield Line(file, node.lineno, type(optimizer).__name__)
+
+
+def _files(owners: Iterable[Any]) -> Iterator[str]:
+    """The files of code under check that functions and classes are in."""
+    for owner in owners:
+        with contextlib.suppress(TypeError, OSError):  # what is built in is in no file
+            file = inspect.getsourcefile(owner) or ''
+            if file and is_user(file):
+                yield file
 
 
 def _method(side: Any, name: str) -> Line | None:

@@ -21,6 +21,7 @@ from parity.tolerances import FLOOR, Tolerance, largest
 from parity.trees import Arrays, subtree
 
 UNKNOWN = 'cause unknown'
+_Row = tuple[float, str, str, str]  # (margin, description, step, path)
 Constants = tuple[tuple[str, float], ...]  # (name in steps.Adam, value)
 
 
@@ -78,7 +79,7 @@ def updates(runs: Runs) -> list[UpdateFinding]:
     steps = list(recorded_steps(runs))
     followed = follows(steps)
     lr = runs.longest_step
-    found: dict[tuple[str, str], list[tuple[str, str, float]]] = {}
+    found: dict[tuple[str, str], list[_Row]] = {}
     for step in steps:
         differing = [
             path for path in step.port.params if step.margin(path, _moments(step.reference, path)) > 1
@@ -86,8 +87,9 @@ def updates(runs: Runs) -> list[UpdateFinding]:
         constants = solved_constants(step, differing, Adam(lr))
         for path in differing:
             cause, description, margin = explained(step, path, Adam(lr), followed, constants)
-            found.setdefault((cause, description), []).append((step.name, path, margin))
-    return [_finding(*key, places) for key, places in found.items()]
+            key = cause, '' if cause == UNKNOWN else description
+            found.setdefault(key, []).append((margin, description, step.name, path))
+    return [_finding(cause, rows) for (cause, _), rows in found.items()]
 
 
 def recorded_steps(runs: Runs) -> Iterator[Step]:
@@ -253,10 +255,12 @@ def _moves(step: Step, path: str) -> bool:
     return bool((step.reference.params[path] != step.before.params[path]).any())
 
 
-def _finding(cause: str, description: str, places: list[tuple[str, str, float]]) -> UpdateFinding:
-    steps = tuple(dict.fromkeys(step for step, _, _ in places))
-    paths = tuple(dict.fromkeys(path for _, path, _ in places))
-    return UpdateFinding(cause, description, steps, paths, max(margin for _, _, margin in places))
+def _finding(cause: str, rows: list[_Row]) -> UpdateFinding:
+    """Of what is unknown, the nearest of all tells it."""
+    _, description, *_ = min(rows)
+    steps = tuple(dict.fromkeys(step for _, _, step, _ in rows))
+    paths = tuple(dict.fromkeys(path for _, _, _, path in rows))
+    return UpdateFinding(cause, description, steps, paths, max(margin for margin, *_ in rows))
 
 
 def _moments(state: State, path: str) -> Moments:
