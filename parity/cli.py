@@ -3,6 +3,7 @@
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from rich.table import Table
 from parity import backends, generated, locate_command, original, twins
 from parity.check import DTYPES, check
 from parity.errors import ParityError, unknown
+from parity.locating.locate import locate
 from parity.options import (
     Device,
     Dtypes,
@@ -29,7 +31,7 @@ from parity.options import (
 )
 from parity.pair import Pair, find, registered
 from parity.parallel import check_pairs
-from parity.report import diff, json, text
+from parity.report import diff, json, locating, text
 from parity.stages import STAGES
 from parity.verdict import Outcome, Verdict, worst
 
@@ -94,17 +96,26 @@ def check_one(
     reports: Annotated[Path | None, typer.Option(help='A folder for an HTML and a JSON report.')] = None,
     device: Device = 'cpu',
     reference: Original = None,
+    where: Annotated[
+        bool, typer.Option('--locate/--no-locate', help='Say at which lines a mismatch begins.')
+    ] = True,
 ) -> None:
     """Check one case of one pair: the command that a mismatch prints."""
     case = generated.parse_case(find(pair), seed, settings, sizes, values, source)
+    located: list[str] = []
     with progress() as tell:
         choice = _choice(stages, dtypes, device)
         if reference is None:
             verdicts = [check(pair, cases=[case], progress=tell, **choice)]
+            if where:
+                located = locating.first_lines(
+                    verdicts[0],
+                    lambda _, stage: locate(pair, case=case, stage=stage, device=device, progress=tell),
+                )
         else:
             original.pairs_of(reference, [pair], strict=True)
             verdicts = original.check_original(reference, {pair: [case]}, choice, 1, tell)
-    _finish(verdicts, reports)
+    _finish(verdicts, reports, located=located)
 
 
 @app.command('list')
@@ -239,10 +250,14 @@ def _choice(stages: list[str] | None, dtypes: list[str] | None, device: str) -> 
     return {'stages': stages, 'dtypes': dtypes or DTYPES, 'device': device}
 
 
-def _finish(verdicts: list[Verdict], reports: Path | None, junit: Path | None = None) -> None:
+def _finish(
+    verdicts: list[Verdict], reports: Path | None, junit: Path | None = None, located: Sequence[str] = ()
+) -> None:
     console.print(text.overview(verdicts))
     for line in (line for verdict in verdicts for line in text.failures(verdict)):
         console.print(line, soft_wrap=True)
+    for line_of_place in located:
+        console.print(f'  {line_of_place}', markup=False, highlight=False, soft_wrap=True)
     for growth in (growth for verdict in verdicts for growth in verdict.growth):
         console.print(growth.says, soft_wrap=True)
     for verdict in verdicts:

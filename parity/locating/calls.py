@@ -1,6 +1,8 @@
 """Python's calls around an operation: their lines, and where what it takes entered them."""
 
+import contextlib
 import inspect
+import sys
 import types
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -9,6 +11,15 @@ from parity.locating.sources import Line, Stack, is_engine, is_user, user_stack
 
 if TYPE_CHECKING:
     import torch
+
+
+def uncompiled() -> contextlib.AbstractContextManager[Any]:
+    """Let `torch.compile`d pieces run as they are written, for they hide what they compute."""
+    import torch
+
+    # loading the compiler takes seconds: without it nothing can have been compiled
+    is_loaded = 'torch._dynamo' in sys.modules
+    return torch.compiler.set_stance('force_eager') if is_loaded else contextlib.nullcontext()
 
 
 def frames_at(frame: types.FrameType | None) -> list[types.FrameType]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from parity.cases import Case
 from parity.errors import ParityError
 from parity.functions import Function, FunctionRuns, Given
+from parity.locating.calls import uncompiled
 from parity.locating.differing import Tell
 from parity.locating.divergence import Divergence
 from parity.locating.search import Locating
@@ -42,10 +43,8 @@ def locate(
     progress: called with a line of text before each step.
     Raises ParityError for bad arguments, and where the reference raises. What the port raises is located.
     """
-    import torch
-
     tell = progress or (lambda _: None)
-    with torch.compiler.set_stance('force_eager'):  # compiled pieces hide what they compute
+    with uncompiled():
         if pair is None:
             return _of_functions(reference, port, inputs, grads, jit, seed, device, stage, tell)
         target = pair if isinstance(pair, str) else pair.name

@@ -2,7 +2,7 @@
 
 import linecache
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from rich.columns import Columns
 from rich.console import Group, RenderableType
@@ -13,6 +13,7 @@ from rich.tree import Tree
 from parity.locating.divergence import Divergence, Finding, Place
 from parity.locating.layers import LayerRow
 from parity.report.text import COLOURS
+from parity.verdict import Verdict
 
 CONTEXT = 2
 STYLES = {'culprit': 'bold red', 'carrier': 'yellow', 'missing': 'magenta', 'match': 'dim'}
@@ -44,6 +45,23 @@ def short(divergence: Divergence) -> list[str]:
     first = divergence.findings[0]
     cause = f'{first.cause.name}: {first.cause.description}' if first.cause else first.why
     return [f'port      {_named(first.port)}', f'reference {_named(first.reference)} — {cause}']
+
+
+def first_lines(verdict: Verdict, locate: Callable[[int, str], Divergence]) -> list[str]:
+    """`short` for the first stage that differs; locate: called with the number of its case, and the stage.
+
+    What cannot be located says so: it must not hide what a check has found.
+    """
+    for i, case in enumerate(verdict.cases):
+        for stage in case.stages:
+            if stage.outcome == 'mismatch':
+                # contractions are values on the way to the losses
+                name = 'loss' if stage.stage == 'contractions' else stage.stage
+                try:
+                    return short(locate(i, name))
+                except Exception as error:  # whatever it is, the mismatch is what matters
+                    return [f'not located: {type(error).__name__}: {error}'.splitlines()[0]]
+    return []
 
 
 def tree(loss: str, rows: tuple[LayerRow, ...]) -> Tree:
