@@ -39,15 +39,23 @@ class Look:
     """What differs in one computation.
 
     stage, loss: what it is called in the divergence; wrong: the leaves that differ, as `Judge` calls them.
+    found: what undoes the causes that are known already; those found here are added.
     """
 
     def __init__(
-        self, stage: str, loss: str, values: Values, judge: Judge, layers: Layers | None, wrong: Sequence[str]
+        self,
+        stage: str,
+        loss: str,
+        values: Values,
+        judge: Judge,
+        layers: Layers | None,
+        wrong: Sequence[str],
+        found: list[Counterfactual],
     ) -> None:
         self.stage, self.loss, self.values, self.judge = stage, loss, values, judge
         self.layers, self.wrong = layers, wrong
         self.notes: list[str] = []
-        self.found: list[Counterfactual] = []
+        self.found, self.known = found, len(found)
 
     @functools.cached_property
     def rows(self) -> tuple[LayerRow, ...]:
@@ -100,7 +108,7 @@ class Look:
         self._search(modules, [spot.culprits.piece(budget) for spot in modules if spot.culprits])
         lines = [spot for spot in self.spots if spot.frontier and not self._is_known(spot)][:LINES]
         self._search(lines, [self._line_piece(spot, budget) for spot in lines])
-        if not self.found:
+        if len(self.found) == self.known:
             return None
         with applied(self.found):
             return self.judge.margin() <= 1

@@ -2,13 +2,15 @@
 
 import dataclasses
 import functools
+import itertools
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from parity.check import known, versions
 from parity.functions import FunctionRuns
 from parity.locating.causes import UNKNOWN, Cause
+from parity.locating.counterfactuals import Counterfactual, applied
 from parity.locating.defaults import config_finding, initial_findings, raised
 from parity.locating.differing import Tell, first_differing, in_order
 from parity.locating.divergence import Divergence, Finding, Place
@@ -22,6 +24,7 @@ from parity.locating.update_lines import line_of
 from parity.locating.updates import UpdateFinding, updates
 from parity.locating.values import Values, call_of
 from parity.runs import Runs
+from parity.sides import LossCall
 from parity.verdict import StageResult
 
 _TOO_SMALL = 'leaves differ, but no value from which they were computed does by more than its rounding'
@@ -37,6 +40,7 @@ class Locating:
         if loss is not None:
             call_of(runs, loss)
             self.stages = [name for name in self.stages if name in ('loss', 'grads')]
+        self.undone: list[Counterfactual] = []  # the causes that were found, loss by loss
         self.found = Divergence(runs.pair.name, self._described(), command, versions=versions())
 
     def _described(self) -> str:
@@ -102,25 +106,37 @@ class Locating:
             self._raising(stages[0]) if stages[0].outcome == 'error' else self._note(_TOO_SMALL)
 
     def _looks(self, stages: list[StageResult]) -> Iterator[Look]:
-        """One for each loss that differs in something that no loss before it has."""
+        """One for each loss that differs in what no loss before it has, and that no cause explains."""
         if isinstance(self.runs, FunctionRuns):
             prefixes = {'grads': 'grads/'}
             wrong = [prefixes.get(s.stage, '') + leaf.path for s in stages for leaf in s.leaves]
-            yield Look(stages[0].stage, '', Values(self.runs), Judge(self.runs), None, wrong)
+            yield Look(stages[0].stage, '', Values(self.runs), Judge(self.runs), None, wrong, self.undone)
+            return
+        if stages[0].outcome == 'error':
+            yield from itertools.islice(filter(_fails, self._looks_of(stages, self._calls())), 1)
             return
         seen: set[str] = set()
-        for call in self.runs.reference64.calls():
+        for call in self._calls():
             wrong = _leaves_of(stages, call.name)
-            new = {name for name in wrong if name not in ('loss', *seen)}
-            if (self.loss in (None, call.name)) and (new or (wrong and not seen) or _raises(stages)):
-                values = Values(self.runs, call.name)
-                layers = None if call.frozen else Layers(self.runs, call)
-                look = Look(stages[0].stage, call.name, values, Judge(self.runs, call), layers, wrong)
-                if look.fails or not _raises(stages):
-                    yield look
-                    seen |= new
-                if look.fails:
-                    return
+            new = set(wrong) - seen - ({'loss'} if seen else set())
+            if new and not self._is_explained(call):
+                yield from self._looks_of(stages, [call])
+            seen |= new
+
+    def _calls(self) -> list[LossCall]:
+        return [call for call in self.runs.reference64.calls() if self.loss in (None, call.name)]
+
+    def _looks_of(self, stages: list[StageResult], calls: list[LossCall]) -> Iterator[Look]:
+        for call in calls:
+            values, judge = Values(self.runs, call.name), Judge(self.runs, call)
+            layers = None if call.frozen else Layers(self.runs, call)
+            wrong = _leaves_of(stages, call.name)
+            yield Look(stages[0].stage, call.name, values, judge, layers, wrong, self.undone)
+
+    def _is_explained(self, call: LossCall) -> bool:
+        """Whether the loss agrees with the causes undone that were found in others."""
+        with applied(self.undone):
+            return bool(self.undone) and Judge(self.runs, call).margin() <= 1
 
     def _draws(self, stages: list[StageResult]) -> list[tuple[str, DrawFinding]]:
         """What differs in the draws of each loss that draws otherwise, each once."""
@@ -148,7 +164,7 @@ class Locating:
         name = stage.leaves[0].path if stage.leaves else 'batch/temperature 1.0'
         values = Values(self.runs, given=read_programs(self.runs, stage.stage, name))
         judge = Judge(self.runs, stage=stage.stage)
-        look = Look(stage.stage, '', values, judge, None, [leaf.path for leaf in stage.leaves])
+        look = Look(stage.stage, '', values, judge, None, [leaf.path for leaf in stage.leaves], [])
         explained = look.explain()
         self._add(findings=tuple(look.findings()), explained=explained)
         if not self.found.findings:
@@ -192,8 +208,8 @@ def _leaves_of(stages: Iterable[StageResult], loss: str) -> list[str]:
     return found
 
 
-def _raises(stages: Sequence[StageResult]) -> bool:
-    return stages[0].outcome == 'error'
+def _fails(look: Look) -> bool:
+    return look.fails
 
 
 def _of_draw(loss: str, finding: DrawFinding) -> Finding:
