@@ -1,5 +1,6 @@
 """The entry point: a pair on a case, or on the first that differs, or two bare functions."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 
 from parity.cases import Case
@@ -49,15 +50,14 @@ def locate(
             return _of_functions(reference, port, inputs, grads, jit, seed, device, stage, tell)
         target = pair if isinstance(pair, str) else pair.name
         pair = find(pair) if isinstance(pair, str) else pair
-        found = None
+        tried: list[Divergence] = []
         for one in _default_cases(pair, seed) if case is None else [case]:
             tell(f'{pair.name}: {one.describe()}')
             command = _command(one, target, stage, loss)
-            found = Locating(Runs(pair, one, device), command, stage, loss, tell).divergence()
-            if found.outcome != 'match':
-                break
-        assert found is not None
-        return found
+            tried.append(Locating(Runs(pair, one, device), command, stage, loss, tell).divergence())
+            if tried[-1].outcome != 'match':
+                return tried[-1]
+        return dataclasses.replace(tried[-1], case='; '.join(found.case for found in tried))
 
 
 def _of_functions(
