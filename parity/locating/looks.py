@@ -119,7 +119,8 @@ class Look:
 
     def _search(self, spots: Sequence[Spot], pieces: Sequence[Piece]) -> None:
         for spot, (cause, counterfactual) in zip(spots, searched(pieces, self.found), strict=True):
-            spot.cause = cause or spot.cause
+            if cause is not None and cause.tried:  # without time left nothing was searched for
+                spot.cause = cause
             self.found += [counterfactual] if counterfactual else []
 
     def _line_piece(self, spot: Spot, budget: Budget) -> Piece:

@@ -5,7 +5,7 @@ import contextlib
 import inspect
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,12 @@ def line_of(runs: Runs, finding: UpdateFinding) -> Line | None:
         return made
     side.restore(runs.reference64.states[i])
     writers = _writers(side, call, runs.port64.batch)
-    own = (line for name, line in writers if is_user(line.file) and _is_of(side, name, finding.paths))
-    common = Counter(own).most_common(1)
-    return common[0][0] if common else _method(side, call.method) or next(_makings(side), None)
+    own = [line for name, line in writers if _is_of(side, name, finding.paths)]
+    common = Counter(line for line in own if is_user(line.file)).most_common(1)
+    if common:
+        return common[0][0]
+    # a library's optimiser that the engine steps; or nothing writes them
+    return next(_makings(side), None) if own else _method(side, call.method)
 
 
 def _is_of(side: Any, name: str, paths: tuple[str, ...]) -> bool:
@@ -53,16 +56,24 @@ def _writers(side: Any, call: Any, batch: Any) -> list[tuple[str, Line]]:
 
     class Watching(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no hints there
         def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if function._schema.is_mutable:
-                stack = stack_of(frames_at(sys._getframe(1)))
-                for tensor in _flat(args[:1]):
-                    if id(tensor) in names and stack:
-                        written[names[id(tensor)]] = stack[0]
+            stack = stack_of(frames_at(sys._getframe(1)))
+            for tensor in _flat(_written(function, args)) if stack else ():
+                if id(tensor) in names:
+                    written[names[id(tensor)]] = stack[0]
             return function(*args, **(kwargs or {}))
 
     with Watching():  # type: ignore[no-untyped-call]
         side.update(call, batch)
     return list(written.items())
+
+
+def _written(function: Any, args: Sequence[Any]) -> Iterator[Any]:
+    """The arguments that an operation writes into. That of a batch norm does so without declaring it."""
+    schema = function._schema
+    for argument, given in zip(schema.arguments, args, strict=False):
+        declared = argument.alias_info is not None and argument.alias_info.is_write
+        if declared or ('batch_norm' in schema.name and argument.name.startswith('running')):
+            yield given
 
 
 def _parameters(side: Any) -> dict[str, Any]:
@@ -71,7 +82,7 @@ def _parameters(side: Any) -> dict[str, Any]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
-def _flat(args: Any) -> Iterator[Any]:
+def _flat(args: Iterable[Any]) -> Iterator[Any]:
     for arg in args:
         yield from arg if isinstance(arg, list | tuple) else (arg,)
 
