@@ -70,9 +70,10 @@ def _writers(side: Any, call: Any, batch: Any) -> list[tuple[str, Line]]:
 def _written(function: Any, args: Sequence[Any]) -> Iterator[Any]:
     """The arguments that an operation writes into. That of a batch norm does so without declaring it."""
     schema = function._schema
+    normalises = 'batch_norm' in schema.name and not schema.name.endswith('backward')
     for argument, given in zip(schema.arguments, args, strict=False):
         declared = argument.alias_info is not None and argument.alias_info.is_write
-        if declared or ('batch_norm' in schema.name and argument.name.startswith('running')):
+        if declared or (normalises and argument.name.startswith('running')):
             yield given
 
 

@@ -282,3 +282,5 @@ def test_without_a_case_the_first_that_differs_is_used() -> None:
     found = parity.locate(model_pairs.NNX_VARIANCE)
     assert found.case == 'seed 0 plain values'
     assert {stage.stage for stage in found.stages} == {'update'}
+    assert found.findings[0].port is not None
+    assert found.findings[0].port.text == 'return self.layers(x)'  # where the running variance is written
