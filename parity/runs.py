@@ -144,8 +144,8 @@ class Runs:
         """The port in float32."""
         return self._port('float32', self.reference32)
 
-    def compare(self, stage: str, dtype: str) -> list[Leaf]:
-        """All leaves of a stage in one precision, judged."""
+    def compare(self, stage: str, dtype: str, *, reach: bool = True) -> list[Leaf]:
+        """All leaves of a stage in one precision, judged; reach: with the table, where the stage has one."""
         if stage == 'config':
             return self._compare_config()
         double = dtype == 'float64'
@@ -154,8 +154,8 @@ class Runs:
         if stage == 'params':
             return compare(reference, port, reference, dict.fromkeys(reference, EXACT))
         truth = reference if double else self.truth.stage(stage)
-        tolerances = self._tolerances(stage, dtype, truth)
-        if stage == 'grads' and double:
+        tolerances = self.tolerances(stage, dtype, truth)
+        if stage == 'grads' and double and reach:
             reference, port, tolerances = self._with_reach(reference, port, tolerances)
             truth = reference
         places = stage in ('grads', 'update', 'rollout')
@@ -184,7 +184,8 @@ class Runs:
             for path in samples[0][1]
         }
 
-    def _tolerances(self, stage: str, dtype: str, truth: Arrays) -> dict[str, Tolerance]:
+    def tolerances(self, stage: str, dtype: str, truth: Arrays) -> dict[str, Tolerance]:
+        """What each leaf of a stage is allowed; truth: what it is judged by."""
         found = self._unwidened(stage, dtype, truth)
         if stage in ('update', 'rollout'):
             found = self._widen_by_adam(found, truth, accumulate=stage == 'rollout')
