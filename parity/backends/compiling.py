@@ -15,8 +15,8 @@ from parity.backends.rounding import rounded
 from parity.draws import chosen_draws
 from parity.errors import ParityError
 
-# XLA's CPU compiler is what a check spends its time on. Without its optimiser it is four times faster, and the
-# results differ by rounding; compiling one piece of code instead of 32 side by side saves a third more.
+# XLA's CPU compiler is what a check spends its time on. Without its optimiser it is four times faster, and
+# the results differ by rounding; compiling one piece of code instead of 32 side by side saves a third more.
 COMPILER = {
     'xla_backend_optimization_level': 0,
     'xla_cpu_use_fusion_emitters': False,
