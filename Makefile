@@ -2,6 +2,7 @@
 # make test     run the test suite
 # make test-all the same with the tests that take minutes to compile
 # make soak     2,000 generated examples of every pair, and 200 with updates; writes reports/soak* (hours)
+# make bench    ports against references, in time, memory and random numbers; writes reports/benchmarks/
 # make soak-tests  the property tests with more examples, over any sizes and switches (long)
 # make lint     ruff and mypy
 #
@@ -22,7 +23,7 @@ SOAK ?=
 SEED ?= 1
 UPDATELESS := --stage config --stage params --stage forward --stage contractions --stage loss --stage grads --stage actions
 
-.PHONY: parity test test-all soak soak-tests lint record clean
+.PHONY: parity test test-all soak soak-tests bench lint record clean
 
 parity: $(READY)
 	$(BIN)/parity run
@@ -39,6 +40,12 @@ soak: $(READY)
 
 soak-tests: $(READY)
 	PARITY_PROFILE=soak $(BIN)/python -m pytest -n 2 --dist loadgroup parity_tests/agents
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.update_step
+	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.random_numbers
+	$(BIN)/python -m benchmarks.growth
 
 lint: $(READY)
 	$(BIN)/pip install -q -c constraints.txt -e '.[dev]'
