@@ -2,6 +2,7 @@
 # make test     run the test suite
 # make test-all the same with the tests that take minutes to compile
 # make soak     2,000 generated examples of every pair, and 200 with updates; writes reports/soak* (hours)
+# make bench    ports against references, in time, memory and random numbers; writes reports/benchmarks/
 # make soak-tests  the property tests with more examples, over any sizes and switches (long)
 # make mutants  a sample of deliberate porting bugs in all ports: do the stages notice? writes reports/mutants/
 # make mutants-full  all of them (hours)
@@ -30,7 +31,7 @@ MUTANTS ?= 300
 MUTANT_PAIRS := iql rebrac hilp crl_infonce td_infonce fb_repr mbpo_rebrac dino_rebrac infom \
 	torch_agents.pairs:IQL_IMAGES
 
-.PHONY: parity test test-all soak soak-tests mutants mutants-full lint record clean
+.PHONY: parity test test-all soak soak-tests bench mutants mutants-full lint record clean
 
 parity: $(READY)
 	$(BIN)/parity run
@@ -47,6 +48,12 @@ soak: $(READY)
 
 soak-tests: $(READY)
 	PARITY_PROFILE=soak $(BIN)/python -m pytest -n 2 --dist loadgroup parity_tests/agents
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks.update_step
+	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.random_numbers
+	$(BIN)/python -m benchmarks.growth
 
 mutants: $(READY)
 	$(BIN)/parity mutate --sample $(MUTANTS) --seed $(SEED) --no-resume --reports reports/mutants

@@ -2,6 +2,7 @@
 
     parity.check('iql').raise_if_mismatch()
     parity.check_functions(jax_function, torch_function, inputs={'x': x}).raise_if_mismatch()
+    parity.locate('iql').findings
 
 Importing the package imports neither framework.
 """
@@ -10,6 +11,8 @@ from parity.cases import Case
 from parity.check import check
 from parity.errors import MismatchError, ParityError
 from parity.functions import check_functions
+from parity.locating.divergence import Divergence
+from parity.locating.locate import locate
 from parity.models import JaxModel, ModelPair, TorchModel
 from parity.pair import Pair, registered
 from parity.stages import STAGES
@@ -18,6 +21,7 @@ from parity.verdict import Verdict
 __all__ = [
     'STAGES',
     'Case',
+    'Divergence',
     'JaxModel',
     'MismatchError',
     'ModelPair',
@@ -27,5 +31,6 @@ __all__ = [
     'Verdict',
     'check',
     'check_functions',
+    'locate',
     'registered',
 ]

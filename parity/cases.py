@@ -41,9 +41,9 @@ class Case:
     source: str = 'generated'
     batch: Mapping[str, np.ndarray] | None = field(default=None, repr=False)
 
-    def command(self, target: str) -> str:
-        """The `parity check` command line that checks this case."""
-        words = ['parity', 'check', target, '--seed', str(self.seed)]
+    def command(self, target: str, verb: str = 'check') -> str:
+        """The command line that checks this case, or with another verb does that with it."""
+        words = ['parity', verb, target, '--seed', str(self.seed)]
         source = 'BATCH.safetensors' if self.batch is not None else self.source
         words += ['--source', source] if source != 'generated' else []
         words += ['--values', self.values]

@@ -111,11 +111,11 @@ def _without(pair: Pair, stages: list[str]) -> ParityError:
     )
 
 
-def check_stage(runs: Runs, stage: str, dtype: str) -> StageResult:
-    """One stage in one precision; what a side raises becomes the outcome 'error'."""
+def check_stage(runs: Runs, stage: str, dtype: str, *, reach: bool = True) -> StageResult:
+    """One stage in one precision; what a side raises becomes the outcome 'error'. reach: see Runs.compare."""
     started = time.perf_counter()
     try:
-        leaves = tuple(runs.compare(stage, dtype))
+        leaves = tuple(runs.compare(stage, dtype, reach=reach))
         outcome: Outcome = 'match' if all(leaf.matches for leaf in leaves) else 'mismatch'
         return StageResult(stage, dtype, outcome, leaves, seconds=time.perf_counter() - started)
     except ParityError:

@@ -1,28 +1,39 @@
 """The command line. Exit codes: 0 all match, 1 a mismatch, 2 could not check."""
 
-import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from parity import backends, generated, original, twins
-from parity.cases import Case
+from parity import backends, generated, locate_command, original, twins
 from parity.check import DTYPES, check
 from parity.errors import ParityError, unknown
+from parity.locating.locate import locate
 from parity.mutating.command import mutate_command
+from parity.options import (
+    Device,
+    Dtypes,
+    Original,
+    Pairs,
+    Reports,
+    Seed,
+    Settings,
+    Sizes,
+    Source,
+    Stages,
+    Values,
+    progress,
+)
 from parity.pair import Pair, find, registered
 from parity.parallel import check_pairs
-from parity.report import diff, json, text
+from parity.report import diff, json, locating, text
 from parity.stages import STAGES
-from parity.strategies import letters_of
 from parity.verdict import Outcome, Verdict, worst
 
 EXIT: dict[Outcome, int] = {'match': 0, 'mismatch': 1, 'error': 2, 'not_run': 2}
@@ -36,18 +47,6 @@ app = typer.Typer(
 )
 # a pipe has no width: wide enough for the table
 console = Console(width=None if sys.stdout.isatty() else 120)
-
-Pairs = Annotated[
-    list[str] | None, typer.Argument(help='Registered names or module:ATTR; all registered if none.')
-]
-Stages = Annotated[list[str] | None, typer.Option('--stage', help='A stage; all if none. See parity list.')]
-Dtypes = Annotated[list[str] | None, typer.Option('--dtype', help='float64 or float32; both if none.')]
-Reports = Annotated[Path, typer.Option('--reports', help='The folder for the HTML and JSON reports.')]
-Original = Annotated[
-    Path | None,
-    typer.Option('--reference', help='A checkout of the original: its agents are the references.'),
-]
-Device = Annotated[str, typer.Option(help='The torch device of the port.')]
 
 
 @app.command()
@@ -74,7 +73,7 @@ def run(
         raise unknown('pair', 'any', [], where='the entry points parity.pairs', next_step='pip install -e .')
     if steps is not None and (stages != ['rollout'] or reference is not None):
         raise _steps_without_rollout(stages)
-    with _progress() as tell:
+    with progress() as tell:
         choice, jobs = _choice(stages, dtypes, device), jobs or os.cpu_count() or 1
         if reference is None:
             verdicts = check_pairs(names, examples, seed, {**choice, 'steps': steps}, jobs, tell)
@@ -90,35 +89,34 @@ def check_one(
     pair: Annotated[str, typer.Argument(help='A registered name or module:ATTR.')],
     stages: Stages = None,
     dtypes: Dtypes = None,
-    seed: Annotated[int, typer.Option(help='The seed of parameters, values and keys.')] = 0,
-    settings: Annotated[list[str] | None, typer.Option('--set', help='A config entry, key=value.')] = None,
-    sizes: Annotated[list[str] | None, typer.Option('--size', help='A dimension, B=8.')] = None,
-    values: Annotated[str, typer.Option(help='The style of the generated values.')] = 'plain',
-    source: Annotated[
-        str, typer.Option(help='generated, recorded transitions, or a .safetensors batch.')
-    ] = 'generated',
+    seed: Seed = None,
+    settings: Settings = None,
+    sizes: Sizes = None,
+    values: Values = None,
+    source: Source = None,
     reports: Annotated[Path | None, typer.Option(help='A folder for an HTML and a JSON report.')] = None,
     device: Device = 'cpu',
     reference: Original = None,
+    where: Annotated[
+        bool, typer.Option('--locate/--no-locate', help='Say at which lines a mismatch begins.')
+    ] = True,
 ) -> None:
     """Check one case of one pair: the command that a mismatch prints."""
-    found = find(pair)
-    defaults = found.get_config('reference')
-    case = Case(
-        seed=seed,
-        sizes=generated.parse_sizes(sizes or [], letters_of(found)),
-        config=generated.parse_settings(settings or [], defaults),
-        values=generated.parse_style(values),
-        source=source,
-    )
-    with _progress() as tell:
+    case = generated.parse_case(find(pair), seed, settings, sizes, values, source)
+    located: list[str] = []
+    with progress() as tell:
         choice = _choice(stages, dtypes, device)
         if reference is None:
             verdicts = [check(pair, cases=[case], progress=tell, **choice)]
+            if where:
+                located = locating.first_lines(
+                    verdicts[0],
+                    lambda _, stage: locate(pair, case=case, stage=stage, device=device, progress=tell),
+                )
         else:
             original.pairs_of(reference, [pair], strict=True)
             verdicts = original.check_original(reference, {pair: [case]}, choice, 1, tell)
-    _finish(verdicts, reports)
+    _finish(verdicts, reports, located=located)
 
 
 @app.command('list')
@@ -216,6 +214,7 @@ def bridge_checkpoint(
     console.print(f'wrote {bridged.write(output)}', markup=False, soft_wrap=True)
 
 
+app.command('locate')(locate_command.locate_one)
 app.command('mutate')(mutate_command)
 
 
@@ -253,18 +252,14 @@ def _choice(stages: list[str] | None, dtypes: list[str] | None, device: str) -> 
     return {'stages': stages, 'dtypes': dtypes or DTYPES, 'device': device}
 
 
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[str], None]]:
-    columns = SpinnerColumn(), TextColumn('{task.description}'), TimeElapsedColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task('starting')
-        yield lambda line: progress.update(task, description=line)
-
-
-def _finish(verdicts: list[Verdict], reports: Path | None, junit: Path | None = None) -> None:
+def _finish(
+    verdicts: list[Verdict], reports: Path | None, junit: Path | None = None, located: Sequence[str] = ()
+) -> None:
     console.print(text.overview(verdicts))
     for line in (line for verdict in verdicts for line in text.failures(verdict)):
         console.print(line, soft_wrap=True)
+    for line_of_place in located:
+        console.print(f'  {line_of_place}', markup=False, highlight=False, soft_wrap=True)
     for growth in (growth for verdict in verdicts for growth in verdict.growth):
         console.print(growth.says, soft_wrap=True)
     for verdict in verdicts:

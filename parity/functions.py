@@ -87,7 +87,7 @@ class FunctionRuns(Runs):
         from parity.backends import pytrees
 
         super().__init__(pair, case, device)
-        self.jit = jit
+        self.jit, self.grads = jit, grads
         if not isinstance(given, Mapping | tuple):
             raise _refused([f'expected a mapping or a tuple, found {type(given).__name__}'])
         self.skeleton, arrays = pytrees.split(dict(given) if isinstance(given, Mapping) else given)
@@ -112,11 +112,11 @@ class FunctionRuns(Runs):
         """What both functions are given."""
         return Inputs(self.case.seed, {}, {}, {}, NO_KEY, State(self.arrays, {}, {}, {}, NO_KEY))
 
-    def compare(self, stage: str, dtype: str) -> list[Leaf]:
+    def compare(self, stage: str, dtype: str, *, reach: bool = True) -> list[Leaf]:
         """All leaves of a stage in one precision, judged. Raises ParityError where nothing has a gradient."""
         if stage == 'grads' and not any(leaf.dtype.kind == 'f' for leaf in self._outputs(dtype).values()):
             raise _nothing_to_differentiate(f'outputs {_listed(self._outputs(dtype))}')
-        return super().compare(stage, dtype)
+        return super().compare(stage, dtype, reach=reach)
 
     def _noise(self, stage: str, dtype: str) -> dict[str, float]:
         """As for pairs; but in float64 a jump is no noise.

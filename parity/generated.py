@@ -10,7 +10,7 @@ from parity.batches import STYLES, Field, Style, has_images
 from parity.cases import Case
 from parity.errors import ParityError, unknown
 from parity.pair import Pair
-from parity.strategies import any_structure, structures
+from parity.strategies import any_structure, letters_of, structures
 
 PER_STRUCTURE = 200
 
@@ -50,6 +50,24 @@ def generated_cases(pair: Pair, examples: int, seed: int) -> list[Case]:
         style = STYLES[(i + i // cycle) % len(STYLES)]
         cases.append(Case(seed=int(rng.integers(2**31)), values=style, **rows[i % len(rows)]))
     return cases
+
+
+def parse_case(
+    pair: Pair,
+    seed: int | None,
+    settings: Sequence[str] | None,
+    sizes: Sequence[str] | None,
+    values: str | None,
+    source: str | None,
+) -> Case:
+    """A case of a pair from the words of a command line; None is the default."""
+    return Case(
+        seed=seed or 0,
+        sizes=parse_sizes(sizes or [], letters_of(pair)),
+        config=parse_settings(settings or [], pair.get_config('reference')),
+        values=parse_style(values or 'plain'),
+        source=source or 'generated',
+    )
 
 
 def parse_sizes(words: Sequence[str], letters: Collection[str] | None = None) -> dict[str, int]:

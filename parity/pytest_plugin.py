@@ -16,8 +16,8 @@ changes nothing in a session that does not use it.
 import importlib
 import pickle
 import sys
-from argparse import ArgumentTypeError
-from collections.abc import Iterable
+from argparse import ArgumentTypeError, BooleanOptionalAction
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,16 @@ import pytest
 from parity import backends
 from parity.cases import Case
 from parity.check import DTYPES, check
-from parity.errors import ParityError
+from parity.errors import MismatchError, ParityError
 from parity.functions import check_functions
+from parity.locating.divergence import Divergence
+from parity.locating.locate import locate
 from parity.pair import Pair, find
 from parity.verdict import Verdict, merged
 
 SHOWN = 5
+# the options of `check_functions` that `locate` has as well
+SHARED = ('grads', 'seed', 'device', 'jit')
 
 
 @dataclass
@@ -40,6 +44,7 @@ class Session:
     """What the options say, and what has been found so far in this process.
 
     dtypes, examples, seed: of the checks, None where the option is not given; pairs: targets.
+    locate: whether a check that fails says where.
     others: the tests that are not about these pairs; used: whether any test is; crashed: workers of xdist.
     """
 
@@ -48,6 +53,7 @@ class Session:
     seed: int | None = None
     pairs: tuple[str, ...] = ()
     report: Path | None = None
+    locate: bool = True
     verdicts: list[Verdict] = field(default_factory=list)
     others: int = 0
     used: bool = False
@@ -89,32 +95,53 @@ def session_of(config: pytest.Config) -> Session:
 
 
 class ParityCheck:
-    """`parity.check`, asserted and recorded; the options give the defaults."""
+    """`parity.check`, asserted and recorded; the options give the defaults.
+
+    The first mismatch of a test is located, in two lines that its error ends with.
+    """
 
     def __init__(self, node: pytest.Item, session: Session) -> None:
-        self.node, self.session = node, session
+        self.node, self.session, self.locates = node, session, session.locate
 
     def __call__(self, pair: Pair | str, **options: Any) -> Verdict:
         """As `parity.check`. Raises MismatchError where anything differs."""
         from parity.generated import generated_cases  # it loads hypothesis
 
         session, seed = self.session, self.session.seed or 0
-        pair = find(pair) if isinstance(pair, str) else pair
+        target, pair = pair, find(pair) if isinstance(pair, str) else pair
         cases = [Case(seed)] if session.examples is None else generated_cases(pair, session.examples, seed)
-        return self._asserted(check(pair, **{'cases': cases, **self._dtypes(), **options}))
+        cases = list(options.pop('cases', cases))
+        verdict = check(pair, **{'cases': cases, **self._dtypes(), **options})
+        device = {name: options[name] for name in ('device',) if name in options}
+        return self._asserted(verdict, lambda i, stage: locate(target, case=cases[i], stage=stage, **device))
 
-    def functions(self, *args: Any, **options: Any) -> Verdict:
+    def functions(self, reference: Any, port: Any, inputs: Any, **options: Any) -> Verdict:
         """As `parity.check_functions`. Raises MismatchError where anything differs."""
         seed = {'seed': self.session.seed or 0}
-        return self._asserted(check_functions(*args, **{**seed, **self._dtypes(), **options}))
+        verdict = check_functions(reference, port, inputs, **{**seed, **self._dtypes(), **options})
+        chosen = {**seed, **{name: value for name, value in options.items() if name in SHARED}}
+        given = inputs if isinstance(inputs, list) else [inputs]
+        return self._asserted(
+            verdict,
+            lambda i, stage: locate(reference=reference, port=port, inputs=given[i], stage=stage, **chosen),
+        )
 
     def _dtypes(self) -> dict[str, Any]:
         return {'dtypes': self.session.dtypes} if self.session.dtypes else {}
 
-    def _asserted(self, verdict: Verdict) -> Verdict:
+    def _asserted(self, verdict: Verdict, locate_in: Callable[[int, str], Divergence]) -> Verdict:
         self.session.record(self.node, verdict)
-        verdict.raise_if_mismatch()
+        try:
+            verdict.raise_if_mismatch()
+        except MismatchError as error:
+            raise MismatchError('\n  '.join([str(error), *self._located(verdict, locate_in)])) from None
         return verdict
+
+    def _located(self, verdict: Verdict, locate_in: Callable[[int, str], Divergence]) -> list[str]:
+        from parity.report.locating import first_lines
+
+        locates, self.locates = self.locates, False
+        return first_lines(verdict, locate_in) if locates else []
 
 
 @pytest.fixture
@@ -148,6 +175,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar='MODULE:PAIR',
         help='Run the properties of parity_tests.agents on this pair instead of the registered; repeatable.',
     )
+    group.addoption(
+        '--parity-locate',
+        action=BooleanOptionalAction,
+        default=True,
+        help='Let the first mismatch of a test say at which lines the two sides part, and why.',
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -159,6 +192,7 @@ def pytest_configure(config: pytest.Config) -> None:
         option.parity_seed,
         tuple(dict.fromkeys(option.parity_pair)),
         Path(option.parity_report).absolute() if option.parity_report else None,
+        option.parity_locate,
     )
     here = str(config.invocation_params.dir)
     if option.parity_pair and here not in sys.path:

@@ -145,15 +145,15 @@ class Runs:
         """The port in float32."""
         return self._port('float32', self.reference32)
 
-    def compare(self, stage: str, dtype: str) -> list[Leaf]:
-        """All leaves of a stage in one precision, judged."""
+    def compare(self, stage: str, dtype: str, *, reach: bool = True) -> list[Leaf]:
+        """All leaves of a stage in one precision, judged; reach: with the table, where the stage has one."""
         if stage == 'config':
             port = config_leaves(self.pair.get_config('port'))
         else:
-            port = port_leaves(self.port64 if dtype == 'float64' else self.port32, stage)
-        return self.expected(stage, dtype).judge(port)
+            port = port_leaves(self.port64 if dtype == 'float64' else self.port32, stage, reach=reach)
+        return self.expected(stage, dtype, reach=reach).judge(port)
 
-    def expected(self, stage: str, dtype: str) -> Expected:
+    def expected(self, stage: str, dtype: str, *, reach: bool = True) -> Expected:
         """What a port's leaves of a stage must be; nothing of the port is needed for it."""
         if stage == 'config':
             return exactly(config_leaves(self.pair.get_config('reference')))
@@ -162,11 +162,11 @@ class Runs:
         if stage == 'params':
             return exactly(reference)
         truth = reference if double else self.truth.stage(stage)
-        tolerances = self._tolerances(stage, dtype, truth)
-        if stage == 'grads' and double:
-            reach = self.reference64.reach()
-            reference = truth = {**reference, **reach}
-            tolerances = {**tolerances, **dict.fromkeys(reach, EXACT)}
+        tolerances = self.tolerances(stage, dtype, truth)
+        if stage == 'grads' and double and reach:
+            table = self.reference64.reach()
+            reference = truth = {**reference, **table}
+            tolerances = {**tolerances, **dict.fromkeys(table, EXACT)}
         return Expected(reference, truth, tolerances, places=stage in ('grads', 'update', 'rollout'))
 
     def _noise(self, stage: str, dtype: str) -> dict[str, float]:
@@ -182,7 +182,8 @@ class Runs:
             for path in samples[0][1]
         }
 
-    def _tolerances(self, stage: str, dtype: str, truth: Arrays) -> dict[str, Tolerance]:
+    def tolerances(self, stage: str, dtype: str, truth: Arrays) -> dict[str, Tolerance]:
+        """What each leaf of a stage is allowed; truth: what it is judged by."""
         found = self._unwidened(stage, dtype, truth)
         if stage in ('update', 'rollout'):
             found = self._widen_by_adam(found, truth, accumulate=stage == 'rollout')

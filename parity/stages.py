@@ -1,7 +1,7 @@
 """The stages of a check: what each of them makes one side compute."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from parity import trees
 from parity.cases import TEMPERATURES, Inputs
 from parity.pair import Pair
-from parity.sides import LITERALS, Calls, LossCall, Side, State, UpdateCall
+from parity.sides import LITERALS, Calls, LossCall, Networks, Side, State, UpdateCall
 from parity.trees import Arrays
 
 STAGES: dict[str, str] = {
@@ -39,8 +39,11 @@ SCRIPT = (
     UpdateCall('finetune'),
     UpdateCall('finetune', PARTIAL),
     UpdateCall('finetune', PARTIAL),
-    UpdateCall('finetune', FULL),
+    UpdateCall('finetune'),
 )
+
+# What the leaf is called for which no temperature is given.
+DEFAULT_TEMPERATURE = 'default temperature'
 
 
 def stages_of(pair: Pair) -> list[str]:
@@ -109,13 +112,17 @@ class Runner:
         self._results['params'] = {**self.initial.params, **self.initial.key_leaf()}
 
     def _forward(self) -> None:
+        self._results['forward'] = self.side.forward(*self.networks())
+
+    def networks(self) -> tuple[Networks, Arrays]:
+        """The networks of the stage forward, and the arrays that they take."""
         networks = tuple((network, tuple(names.split())) for network, names in self.pair.forward.items())
         used = {name for _, names in networks for name in names} - set(LITERALS)
         arrays = {**self.batch, **self.extra}
-        self._results['forward'] = self.side.forward(networks, {name: arrays[name] for name in sorted(used)})
+        return networks, {name: arrays[name] for name in sorted(used)}
 
     def _loss(self) -> None:
-        values, grads = self.side.losses(self._calls(), self.batch, self.inputs.key)
+        values, grads = self.side.losses(self.calls(), self.batch, self.inputs.key)
         contractions = {path: leaf for path, leaf in values.items() if path.split('/')[1] == 'contractions'}
         losses = {path: leaf for path, leaf in values.items() if path not in contractions}
         self._results.update(contractions=contractions, loss=losses, grads=grads)
@@ -126,10 +133,10 @@ class Runner:
     def _grads(self) -> None:
         self._loss()
 
-    def reach(self) -> Arrays:
-        """Which loss term reaches which network: `reach/<loss>/<term>/<network>`, bool."""
+    def reach(self, losses: Collection[str] | None = None) -> Arrays:
+        """Which term reaches which network: `reach/<loss>/<term>/<network>`, bool; losses: all if None."""
         self.side.restore(self.start)
-        trained = tuple(call for call in self._calls() if not call.frozen)
+        trained = tuple(c for c in self.calls() if not c.frozen and (losses is None or c.name in losses))
         return _arrives(self.side.reach(trained, self.batch, self.inputs.key))
 
     def _update(self) -> None:
@@ -137,7 +144,7 @@ class Runner:
         if leader is not None:
             leader.stage('update')
         results: Arrays = {}
-        for i, call in self._script():
+        for i, call in self.script():
             if leader is not None:
                 self._restore(leader.states[i])
             else:
@@ -150,16 +157,18 @@ class Runner:
             self._results['rollout'] = self._results['update']
             return
         results: Arrays = {}
-        for i, call in self._script():
+        for i, call in self.script():
             results.update(self._step(i, call))
             if self.drift is not None:
                 self.side.restore(self.drift(step_name(i, call), self.side.state()))
         self._results['rollout'] = results
 
-    def _calls(self) -> Calls:
+    def calls(self) -> Calls:
+        """The losses that are called."""
         return self.pair.losses or LOSSES
 
-    def _script(self) -> list[tuple[int, UpdateCall]]:
+    def script(self) -> list[tuple[int, UpdateCall]]:
+        """The updates, numbered."""
         if self.pair.script:
             return list(enumerate(self.pair.script))
         calls = [call for call in SCRIPT if hasattr(self.pair.load('reference'), call.method)]
@@ -175,7 +184,7 @@ class Runner:
         one = None if latents is None else latents[0]
         sample: Callable[..., np.ndarray] = functools.partial(self.side.actions, key=self.inputs.key)
         results: Arrays = {}
-        results['batch/default temperature'] = sample(observations, latents, temperature=None)
+        results[f'batch/{DEFAULT_TEMPERATURE}'] = sample(observations, latents, temperature=None)
         for temperature in TEMPERATURES:
             results[f'batch/temperature {temperature}'] = sample(
                 observations, latents, temperature=temperature

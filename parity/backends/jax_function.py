@@ -31,7 +31,7 @@ class JaxFunction(JaxSide):
         self.arrays = state.params
 
     def forward(self, networks: Networks, arrays: Arrays) -> Arrays:
-        return _numpy(self._run(_outputs, self.target)(self.arrays))
+        return _numpy(self._run(outputs_of, self.target)(self.arrays))
 
     def losses(self, calls: Calls, batch: Arrays, key: np.ndarray) -> tuple[Arrays, Arrays]:
         grads = self._run(_pulled_back, self.target)(self.arrays, self._cotangents())
@@ -52,7 +52,8 @@ def _numpy(leaves: dict[str, Any]) -> Arrays:
     return {path: np.asarray(leaf) for path, leaf in leaves.items()}
 
 
-def _outputs(call: Call, arrays: dict[str, Any]) -> dict[str, Any]:
+def outputs_of(call: Call, arrays: dict[str, Any]) -> dict[str, Any]:
+    """The real leaves that the function returns, by path."""
     import jax.numpy as jnp
 
     # no numpy arrays, which is what comes in here where nothing is traced
@@ -98,7 +99,7 @@ def _floating(
     }
 
     def run(floats: dict[str, Any]) -> dict[str, Any]:
-        outputs = _outputs(call, {**arrays, **floats})
+        outputs = outputs_of(call, {**arrays, **floats})
         return {path: outputs[path] for path in weights}
 
     return run, floats

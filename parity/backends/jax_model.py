@@ -72,7 +72,7 @@ class JaxModelSide(JaxSide):
         self.opt_state = jax.tree.unflatten(jax.tree.structure(self.opt_state), leaves)
 
     def forward(self, networks: Networks, arrays: Arrays) -> Arrays:
-        outputs = self._run(_forward, self.target, self.skeleton)(self.fixed, self.params, arrays)
+        outputs = self._run(outputs_of, self.target, self.skeleton)(self.fixed, self.params, arrays)
         return trees.flat(outputs, np.asarray)
 
     def losses(self, calls: Calls, batch: Arrays, key: np.ndarray) -> tuple[Arrays, Arrays]:
@@ -128,14 +128,15 @@ def _init(model: 'JaxModel', skeleton: Skeleton, params: dict[str, Any]) -> Any:
     return model.optimizer.init(_tree(skeleton, trained(model, params)))
 
 
-def _forward(
+def outputs_of(
     model: 'JaxModel', skeleton: Skeleton, fixed: dict[str, Any], params: dict[str, Any], batch: Any
 ) -> dict[str, Any]:
+    """The leaves that the model returns, by path."""
     assert model.apply is not None
     return trees.real_leaves(model.apply(skeleton.fill({**fixed, **params}), batch))
 
 
-def _call(
+def call_loss(
     model: 'JaxModel', skeleton: Skeleton, fixed: dict[str, Any], params: dict[str, Any], batch: Any
 ) -> tuple[Any, dict[str, Any], dict[str, Any]]:
     """The loss, its info, and the parameters after the call, of which only the untrained ones may change."""
@@ -154,7 +155,7 @@ def _differentiated(
 
     def loss_fn(leaves: dict[str, Any]) -> tuple[Any, Any]:
         with logged_draws(jax.random) as draws:
-            loss, info, after = _call(model, skeleton, fixed, {**params, **leaves}, batch)
+            loss, info, after = call_loss(model, skeleton, fixed, {**params, **leaves}, batch)
         return loss, ({'info': info, 'draws': draw_leaves(draws)}, after)
 
     leaves = trained(model, params)
@@ -177,7 +178,7 @@ def _reach(
     import jax.numpy as jnp
 
     def terms(leaves: dict[str, Any]) -> dict[str, Any]:
-        loss, info, _ = _call(model, skeleton, fixed, {**params, **leaves}, batch)
+        loss, info, _ = call_loss(model, skeleton, fixed, {**params, **leaves}, batch)
         return {'loss': loss, **{f'info.{name}': value for name, value in info.items() if is_term(name)}}
 
     leaves = trained(model, params)

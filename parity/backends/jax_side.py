@@ -64,7 +64,7 @@ class JaxSide:
         self.agent = self.agent.replace(network=network, rng=state.key)
 
     def forward(self, networks: Networks, arrays: Arrays) -> Arrays:
-        return _flat(self._run(_forward, networks)(self.agent, arrays))
+        return _flat(self._run(outputs_of, networks)(self.agent, arrays))
 
     def losses(self, calls: Calls, batch: Arrays, key: np.ndarray) -> tuple[Arrays, Arrays]:
         values, grads = self._run(_losses, calls, self.contractions)(self.agent, batch, key)
@@ -105,7 +105,7 @@ class JaxSide:
 
 
 @contextlib.contextmanager
-def _inlined(cls: type) -> Iterator[None]:
+def inlined(cls: type) -> Iterator[None]:
     """Make the jitted methods of a class plain ones: the key of a draw cannot leave a jit inside a jit."""
     jitted = [
         (owner, name, method)
@@ -139,7 +139,8 @@ def _paths(structure: Any) -> dict[str, int]:
     return {path: int(i) for path, i in trees.flat(numbered, np.asarray).items()}
 
 
-def _forward(networks: Networks, agent: Any, arrays: dict[str, Any]) -> dict[str, Any]:
+def outputs_of(networks: Networks, agent: Any, arrays: dict[str, Any]) -> dict[str, Any]:
+    """The outputs of each network, read frozen."""
     values = {**arrays, **LITERALS}
     return {name: agent.network.select(name)(*(values[word] for word in words)) for name, words in networks}
 
@@ -153,7 +154,8 @@ def _actions(agent: Any, inputs: list[Any], key: Any, temperature: Any) -> Any:
     return agent.sample_actions(*inputs, seed=key, **given)
 
 
-def _call(call: LossCall, agent: Any, batch: Any, key: Any, params: Any) -> tuple[Any, dict[str, Any]]:
+def call_loss(call: LossCall, agent: Any, batch: Any, key: Any, params: Any) -> tuple[Any, dict[str, Any]]:
+    """(loss, info) of an agent; params: what is differentiated."""
     params, key = (None, None) if call.frozen else (params, key)
     result: tuple[Any, dict[str, Any]] = getattr(agent, call.method)(
         batch, params, rng=key, **dict(call.options)
@@ -178,8 +180,8 @@ def _loss(
 
     def loss_fn(params: Any) -> tuple[Any, dict[str, Any]]:
         logged = logged_draws(jax.random), logged_contractions(jnp, contractions)
-        with _inlined(type(agent)), logged[0] as draws, logged[1] as arrays:
-            loss, info = _call(call, agent, batch, key, params)
+        with inlined(type(agent)), logged[0] as draws, logged[1] as arrays:
+            loss, info = call_loss(call, agent, batch, key, params)
         return loss, {'info': info, 'draws': draw_leaves(draws), 'contractions': arrays}
 
     (loss, values), grads = jax.value_and_grad(loss_fn, has_aux=True)(agent.network.params)
@@ -194,7 +196,7 @@ def _reach_of(call: LossCall, agent: Any, batch: Any, key: Any) -> dict[str, Any
     import jax
 
     def terms(params: Any) -> dict[str, Any]:
-        _, info = _call(call, agent, batch, key, params)
+        _, info = call_loss(call, agent, batch, key, params)
         return {name: value for name, value in info.items() if is_term(name)}
 
     # One transposition for each term: jacrev would send zeros through the others, and 0 * inf is not 0

@@ -55,7 +55,7 @@ class TorchFunction(TorchSide):
         """The outputs, and the floating inputs that they were computed from."""
         import torch
 
-        inputs = {path: self._tensor(array) for path, array in self.arrays.items()}
+        inputs = {path: self.to_tensor(array) for path, array in self.arrays.items()}
         floats = {path: x.requires_grad_() for path, x in inputs.items() if x.is_floating_point()}
         with default_dtype(self.dtype):
             # of copies, because a function may write into its inputs
@@ -70,7 +70,7 @@ class TorchFunction(TorchSide):
         if not reached:
             return {path: torch.zeros_like(x) for path, x in floats.items()}
         arrays = {path: self._numpy(leaf) for path, leaf in reached.items()}
-        weights = {path: self._tensor(array) for path, array in cotangents(arrays, self.seed).items()}
+        weights = {path: self.to_tensor(array) for path, array in cotangents(arrays, self.seed).items()}
         grads = torch.autograd.grad(
             list(reached.values()),
             list(floats.values()),

@@ -60,8 +60,8 @@ class TorchModelSide(TorchSide):
         self.restore(source.state().astype(self.dtype))
 
     def state(self) -> State:
-        found = {name: tensor for name, tensor in self._tensors().items() if name in self.bridge.places}
-        params = self.bridge.to_reference(self._arrays(found))
+        found = {name: tensor for name, tensor in self.tensors().items() if name in self.bridge.places}
+        params = self.bridge.to_reference(self.arrays(found))
         slots: dict[str, Arrays] = {'opt_mu': {}, 'opt_nu': {}}
         for slot in self._slots():
             slots[SLOTS[slot]] = self.bridge.to_reference(self._slot(slot))
@@ -70,10 +70,10 @@ class TorchModelSide(TorchSide):
     def restore(self, state: State) -> None:
         import torch
 
-        tensors = self._tensors()
+        tensors = self.tensors()
         with torch.no_grad():
             for name, array in self.bridge.to_torch(state.params).items():
-                tensors[name].copy_(self._tensor(array))
+                tensors[name].copy_(self.to_tensor(array))
         if self.optimizer is not None:
             self.optimizer.state.clear()
             self._restore_optimizer(state)
@@ -82,8 +82,8 @@ class TorchModelSide(TorchSide):
         import torch
 
         assert self.target.apply is not None
-        with torch.no_grad(), self._ready():
-            outputs = trees.real_leaves(self.target.apply(self.module, self._batch(arrays)))
+        with torch.no_grad(), self.ready():
+            outputs = trees.real_leaves(self.target.apply(self.module, self.to_tensors(arrays)))
         return trees.flat(outputs, self._numpy)
 
     def losses(self, calls: Calls, batch: Arrays, key: np.ndarray) -> tuple[Arrays, Arrays]:
@@ -93,8 +93,8 @@ class TorchModelSide(TorchSide):
             terms, info = self._terms(batch)
         if terms['loss'].requires_grad:
             terms['loss'].backward()
-        grads = {name: parameter.grad for name, parameter in self._trained().items()}
-        gradients = self.bridge.to_reference(self._arrays(grads))
+        grads = {name: parameter.grad for name, parameter in self.trained().items()}
+        gradients = self.bridge.to_reference(self.arrays(grads))
         self.module.zero_grad()
         values = {'loss': terms['loss'], 'info': info, 'draws': draw_leaves(log)}
         prefix = calls[0].name
@@ -109,18 +109,19 @@ class TorchModelSide(TorchSide):
         }
 
     def update(self, call: UpdateCall, batch: Arrays) -> Arrays:
-        with self._ready():
-            info = (self.target.update or self._step)(self.module, self.optimizer, self._batch(batch))
+        with self.ready():
+            info = (self.target.update or self._step)(self.module, self.optimizer, self.to_tensors(batch))
         return trees.flat(info or {}, self._numpy)
 
     def _step(self, module: Any, optimizer: Any, batch: dict[str, Any]) -> dict[str, Any]:
         optimizer.zero_grad()
-        loss, info = self._loss_of(batch)
+        loss, info = self.loss_of(batch)
         loss.backward()
         optimizer.step()
         return {'loss': loss, **info}
 
-    def _loss_of(self, batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def loss_of(self, batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """(loss, info) of a batch; inside of `ready`."""
         assert self.target.loss is not None
         result = self.target.loss(self.module, batch)
         loss, info = result if isinstance(result, tuple) else (result, {})
@@ -128,38 +129,40 @@ class TorchModelSide(TorchSide):
 
     def _terms(self, batch: Arrays) -> tuple[dict[str, Any], dict[str, Any]]:
         """The loss with the terms in its info, and all of its info."""
-        with self._ready():
-            loss, info = self._loss_of(self._batch(batch))
+        with self.ready():
+            loss, info = self.loss_of(self.to_tensors(batch))
         return {'loss': loss, **{f'info.{name}': x for name, x in info.items() if is_term(name)}}, info
 
     def _pulled_back(self, value: Any) -> Arrays:
         """The gradient of every trained parameter, zero where none arrives."""
         import torch
 
-        trained = self._trained()
+        trained = self.trained()
         grads: dict[str, Any] = dict.fromkeys(trained)
         if value.requires_grad:
             found = torch.autograd.grad(value, list(trained.values()), retain_graph=True, allow_unused=True)
             grads = dict(zip(trained, found, strict=True))
-        return self.bridge.to_reference(self._arrays(grads))
+        return self.bridge.to_reference(self.arrays(grads))
 
     @contextlib.contextmanager
-    def _ready(self) -> Iterator[None]:
+    def ready(self) -> Iterator[None]:
         """The check's precision for new tensors, and every layer in the mode in which it was made."""
         for module, training in self.modes.items():
             module.training = training
         with default_dtype(self.dtype):
             yield
 
-    def _tensors(self) -> dict[str, Any]:
+    def tensors(self) -> dict[str, Any]:
+        """Parameters and buffers by name."""
         return {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
 
-    def _trained(self) -> dict[str, Any]:
+    def trained(self) -> dict[str, Any]:
+        """The parameters that collect gradients, by name."""
         return {name: param for name, param in self.module.named_parameters() if param.requires_grad}
 
-    def _arrays(self, tensors: dict[str, Any]) -> Arrays:
+    def arrays(self, tensors: dict[str, Any]) -> Arrays:
         """Copies of tensors by the names of parameters; zeros in the place of None."""
-        like = self._tensors()
+        like = self.tensors()
         return {
             name: np.zeros(like[name].shape, self.dtype) if tensor is None else self._numpy(tensor).copy()
             for name, tensor in tensors.items()
@@ -190,7 +193,7 @@ class TorchModelSide(TorchSide):
 
     def _slot(self, slot: str) -> Arrays:
         states = self.optimizer.state
-        return self._arrays({name: states.get(p, {}).get(slot) for name, p in self._trained().items()})
+        return self.arrays({name: states.get(p, {}).get(slot) for name, p in self.trained().items()})
 
     def _counts(self) -> Arrays:
         """The steps of each parameter, by the paths of the reference's leaves, where a step depends on it."""
@@ -199,7 +202,7 @@ class TorchModelSide(TorchSide):
             return {}  # RMSprop counts for nobody
         filled = {
             name: np.full(tuple(p.shape), float(states.get(p, {}).get('step', 0)))
-            for name, p in self._trained().items()
+            for name, p in self.trained().items()
         }
         leaves = self.bridge.to_reference(filled)
         return {path: np.asarray(leaf.max(initial=0.0), np.int32) for path, leaf in leaves.items()}
@@ -215,8 +218,8 @@ class TorchModelSide(TorchSide):
         count = int(state.count) if state.opt_count else 0
         zeros = {path: np.zeros(shape, self.dtype) for path, shape in self.bridge.shapes.items()}
         arrays = {slot: self.bridge.to_torch({**zeros, **moments[which]}) for slot, which in SLOTS.items()}
-        for name, parameter in self._trained().items():
+        for name, parameter in self.trained().items():
             found = self._template[name]
-            slots = {slot: self._tensor(arrays[slot][name]) for slot in SLOTS if slot in found}
+            slots = {slot: self.to_tensor(arrays[slot][name]) for slot in SLOTS if slot in found}
             steps = {'step': torch.full_like(found['step'], count)} if 'step' in found else {}
             self.optimizer.state[parameter] = {**steps, **slots}

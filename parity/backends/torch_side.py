@@ -63,17 +63,14 @@ class TorchSide:
         weight_bridge.to_torch(tree(state.params), network)
         adam = optax.ScaleByAdamState(count=state.count, mu=tree(state.opt_mu), nu=tree(state.opt_nu))
         weight_bridge.optimizer_to_torch((adam,), network.tx, network)
-        self.agent.rng = self._tensor(state.key)
+        self.agent.rng = self.to_tensor(state.key)
         self.restored = state, self._versions()
 
     def forward(self, networks: Networks, arrays: Arrays) -> Arrays:
         import torch
 
-        values = {**self._batch(arrays), **LITERALS}
         with torch.no_grad():
-            select = self.agent.network.select
-            outputs = {name: select(name)(*(values[word] for word in words)) for name, words in networks}
-        return trees.flat(outputs, self._numpy)
+            return trees.flat(self.outputs_of(networks, self.to_tensors(arrays)), self._numpy)
 
     def losses(self, calls: Calls, batch: Arrays, key: np.ndarray) -> tuple[Arrays, Arrays]:
         values: Arrays = {}
@@ -93,19 +90,19 @@ class TorchSide:
         if call.method == 'target_reset':
             self.agent = method()
             return {}
-        self.agent, info = method(self._batch(batch), **dict(call.options))
+        self.agent, info = method(self.to_tensors(batch), **dict(call.options))
         return trees.flat(info, self._numpy)
 
     def infer_latent(self, batch: Arrays) -> np.ndarray:
-        return self._numpy(self.agent.infer_latent(self._batch(batch)))
+        return self._numpy(self.agent.infer_latent(self.to_tensors(batch)))
 
     def actions(
         self, observations: np.ndarray, latents: np.ndarray | None, key: np.ndarray, temperature: float | None
     ) -> np.ndarray:
         args = [observations] if latents is None else [observations, latents]
-        seed = self._tensor(key)
+        seed = self.to_tensor(key)
         given = {} if temperature is None else {'temperature': temperature}
-        actions = self.agent.sample_actions(*map(self._tensor, args), seed=seed, **given)
+        actions = self.agent.sample_actions(*map(self.to_tensor, args), seed=seed, **given)
         return self._numpy(actions)
 
     def _loss(self, call: LossCall, batch: Arrays, key: np.ndarray) -> tuple[Arrays, Arrays]:
@@ -116,7 +113,7 @@ class TorchSide:
         self.agent.network.zero_grad()
         draws = importlib.import_module(self.draws) if self.draws else None
         with logged_draws(draws) as log, logged_contractions(torch, self.contractions) as contractions:
-            loss, info = self._call(call, batch, key)
+            loss, info = self.call(call, batch, key)
         if loss.requires_grad:
             loss.backward()
         grads = trees.flat(weight_bridge.grads_to_flax(self.agent.network), np.asarray)
@@ -125,15 +122,16 @@ class TorchSide:
         return trees.flat(values, self._numpy), grads
 
     def _reach(self, call: LossCall, batch: Arrays, key: np.ndarray) -> dict[str, dict[str, float]]:
-        _, info = self._call(call, batch, key)
+        _, info = self.call(call, batch, key)
         params = self.agent.network.params
         return {name: self._reach_of(term, params) for name, term in info.items() if is_term(name)}
 
-    def _call(self, call: LossCall, batch: Arrays, key: np.ndarray) -> tuple[Any, dict[str, Any]]:
-        params, rng = (None, None) if call.frozen else (self.agent.network.params, self._tensor(key))
+    def call(self, call: LossCall, batch: Arrays, key: np.ndarray) -> tuple[Any, dict[str, Any]]:
+        """(loss, info), on the live parameters unless the call is frozen."""
+        params, rng = (None, None) if call.frozen else (self.agent.network.params, self.to_tensor(key))
         options = dict(call.options)
         result: tuple[Any, dict[str, Any]] = getattr(self.agent, call.method)(
-            self._batch(batch), params, rng=rng, **options
+            self.to_tensors(batch), params, rng=rng, **options
         )
         return result
 
@@ -163,10 +161,17 @@ class TorchSide:
                 param.data = torch.empty(state.params[path].shape, dtype=param.dtype, device=param.device)
                 self.agent.network.tx.state.pop(param, None)
 
-    def _batch(self, batch: Arrays) -> dict[str, Any]:
-        return {name: self._tensor(array) for name, array in batch.items()}
+    def outputs_of(self, networks: Networks, tensors: dict[str, Any]) -> dict[str, Any]:
+        """The outputs of each network, read frozen."""
+        values, select = {**tensors, **LITERALS}, self.agent.network.select
+        return {name: select(name)(*(values[word] for word in words)) for name, words in networks}
 
-    def _tensor(self, array: np.ndarray) -> Any:
+    def to_tensors(self, batch: Arrays) -> dict[str, Any]:
+        """The arrays of a batch on the device."""
+        return {name: self.to_tensor(array) for name, array in batch.items()}
+
+    def to_tensor(self, array: np.ndarray) -> Any:
+        """A copy on the device."""
         import torch
 
         return torch.tensor(array, device=self.device)

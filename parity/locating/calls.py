@@ -1,13 +1,25 @@
 """Python's calls around an operation: their lines, and where what it takes entered them."""
 
+import contextlib
 import inspect
+import sys
 import types
 from collections.abc import Iterator
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from parity.locating.sources import Line, Stack, is_engine, is_user, user_stack
+
+if TYPE_CHECKING:
+    import torch
+
+
+def uncompiled() -> contextlib.AbstractContextManager[Any]:
+    """Let `torch.compile`d pieces run as they are written, for they hide what they compute."""
+    import torch
+
+    # loading the compiler takes seconds: without it nothing can have been compiled
+    is_loaded = 'torch._dynamo' in sys.modules
+    return torch.compiler.set_stance('force_eager') if is_loaded else contextlib.nullcontext()
 
 
 def frames_at(frame: types.FrameType | None) -> list[types.FrameType]:
@@ -37,7 +49,7 @@ def passed(error: BaseException) -> Iterator[tuple[types.FrameType, int]]:
         traceback = traceback.tb_next
 
 
-def entry(given: torch.Tensor | float, frames: list[types.FrameType]) -> Line | None:
+def entry(given: 'torch.Tensor | float', frames: list[types.FrameType]) -> Line | None:
     """The line at which a tensor or a number entered the calls around an operation that takes it.
 
     The innermost frame of which it is no argument, a tensor neither itself nor as another view of the whole.
@@ -51,7 +63,7 @@ def entry(given: torch.Tensor | float, frames: list[types.FrameType]) -> Line | 
 
 def _start(given: Any) -> Any:
     """Where a tensor begins: views of the whole of it begin there, too. A number is itself."""
-    if isinstance(given, torch.Tensor):
+    if hasattr(given, 'untyped_storage'):
         return given.untyped_storage()._cdata, int(given.storage_offset())
     return given if isinstance(given, int | float) and not isinstance(given, bool) else None
 

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from parity.draws import replaced
 from parity.locating import kinds
-from parity.locating.calls import entry, frames_at, passed, stack_of
+from parity.locating.calls import entry, frames_at, passed, stack_of, uncompiled
 from parity.locating.fingerprints import fingerprint
 from parity.locating.sources import Line, Stack, user_stack
 from parity.locating.trace import Trace, Use
@@ -37,7 +37,7 @@ def capture(
     """
     recorder = Recorder(leaves)
     try:
-        with torch.compiler.set_stance('force_eager'), drawing(draws, recorder), recorder:
+        with uncompiled(), drawing(draws, recorder), recorder:
             outputs = function()
     except Exception as error:  # a port can fail in any way
         frames = [Line(f.f_code.co_filename, line, f.f_code.co_qualname) for f, line in passed(error)]

@@ -39,9 +39,13 @@ def applied(counterfactuals: Iterable[Counterfactual]) -> Iterator[None]:
         yield
 
 
-def setting(module: Any, name: str, value: Any) -> AbstractContextManager[Any]:
-    """The attribute of an object with another value."""
-    return mock.patch.object(module, name, value)
+@contextlib.contextmanager
+def settings(owners: Iterable[Any], name: str, value: Any) -> Iterator[None]:
+    """The attribute of some objects with another value."""
+    with contextlib.ExitStack() as stack:
+        for owner in owners:
+            stack.enter_context(mock.patch.object(owner, name, value))
+        yield
 
 
 def operation(names: Iterable[str], result: Result) -> AbstractContextManager[Any]:
@@ -72,7 +76,10 @@ class Source:
 
     @classmethod
     def of(cls, function: Any) -> 'Source':
-        """The one source of a function or method, without its decorators. Raises OSError if there is none."""
+        """The one source of a function or method, without its decorators.
+
+        Raises OSError if there is none, LookupError if it is no `def`.
+        """
         return _source(inspect.unwrap(getattr(function, '__func__', function)))
 
     def expressions(self, line: int | None = None) -> list[ast.expr]:
@@ -117,8 +124,12 @@ class Source:
 @functools.cache  # changes of a function add up only if all are made through one source
 def _source(function: types.FunctionType) -> Source:
     lines, start = inspect.getsourcelines(function)
-    tree = ast.parse(textwrap.dedent(''.join(lines))).body[0]
-    assert isinstance(tree, ast.FunctionDef)
+    try:
+        tree = ast.parse(textwrap.dedent(''.join(lines))).body[0]
+    except SyntaxError as cause:  # a part of a line: a lambda among others
+        raise LookupError(f'{function.__qualname__} is no function of its own lines') from cause
+    if not isinstance(tree, ast.FunctionDef):
+        raise LookupError(f'{function.__qualname__} is no function of its own lines')
     ast.increment_lineno(tree, start - 1)
     tree.decorator_list = []
     return Source(function, tree)

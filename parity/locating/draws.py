@@ -31,7 +31,7 @@ class Draw:
     """One draw, or one split of a key.
 
     kind: `normal`, ..., `split`; key: its words, empty where the program does not need the draw; line: of
-    the code that asked for it, `iql.py:31`; text: that line.
+    the code that asked for it, `iql.py:31`; text: that line; file: its whole path; function: that it is in.
     """
 
     kind: str
@@ -40,6 +40,13 @@ class Draw:
     key: tuple[int, ...]
     line: str
     text: str
+    file: str = ''
+    function: str = ''
+
+    @property
+    def place(self) -> Line | None:
+        """The line that drew."""
+        return Line(self.file, int(self.line.rpartition(':')[2]), self.function) if self.file else None
 
     def describe(self) -> str:
         """`normal f64[5,2] from key (1, 2), iql.py:31`."""
@@ -64,8 +71,7 @@ class DrawFinding:
 class _Entry:
     kind: str
     result: Any
-    line: str
-    text: str
+    line: Line
     keys: Log = field(default_factory=dict)
 
 
@@ -150,7 +156,7 @@ def _logged(module: Any, keep: Callable[[_Entry, Any], Any]) -> Iterator[list[_E
         def logged(key: Any, *args: Any, **kwargs: Any) -> Any:
             if inside:
                 return function(key, *args, **kwargs)
-            entry = _Entry(kind, None, *_caller(module))
+            entry = _Entry(kind, None, _caller(module))
             entries.append(entry)
             inside.append(kind)
             try:
@@ -183,17 +189,15 @@ def _kept_key(entry: _Entry, key: Any) -> Any:
 def _draws_of(entry: _Entry) -> list[Draw]:
     """One for each time that the line ran; one without a key, where nothing needs what it draws."""
     dtype = str(entry.result.dtype).removeprefix('torch.')
-    shape = tuple(entry.result.shape)
-    return [
-        Draw(entry.kind, shape, dtype, tuple(int(word) for word in key.ravel()), entry.line, entry.text)
-        for key in entry.keys.get('key', [np.zeros(0, np.uint32)])
-    ]
+    shape, line = tuple(entry.result.shape), entry.line
+    name = f'{Path(line.file).name}:{line.line}'
+    words = [tuple(int(word) for word in key.ravel()) for key in entry.keys.get('key', [np.zeros(0)])]
+    return [Draw(entry.kind, shape, dtype, key, name, line.text, line.file, line.function) for key in words]
 
 
-def _caller(module: Any) -> tuple[str, str]:
-    """(file:line, text) of the innermost code that is neither a library's nor the drawing module's."""
+def _caller(module: Any) -> Line:
+    """The line of the innermost code that is neither a library's nor the drawing module's."""
     frame = sys._getframe(1)
     while frame.f_back and not (is_user(path := frame.f_code.co_filename) and path != module.__file__):
         frame = frame.f_back
-    line = Line(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname)
-    return f'{Path(line.file).name}:{line.line}', line.text
+    return Line(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname)

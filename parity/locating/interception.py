@@ -168,7 +168,7 @@ def compiled(function: Callable[..., Any], loss: ReferenceLoss) -> Any:
     """function(params, data) of the reference's loss, compiled as fast as can be, in float64."""
     import jax
 
-    options = COMPILER['float64'] if jax.default_backend() == 'cpu' else None
+    options = COMPILER if jax.default_backend() == 'cpu' else None
     with jax.enable_x64(True):
         results = jax.jit(function, compiler_options=options)(loss.params, loss.data)
         return jax.block_until_ready(results)  # type: ignore[no-untyped-call]

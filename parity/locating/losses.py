@@ -63,18 +63,18 @@ def _agent_loss(side: Any, call: LossCall, batch: Arrays, key: Any) -> Reference
 
     def loss(params: Any, data: Any) -> tuple[Any, Any]:
         agent, batch, key = data
-        with jax_side._inlined(type(agent)), compiling.unshared():
-            return jax_side._call(call, agent, batch, key, params)
+        with jax_side.inlined(type(agent)), compiling.unshared():
+            return jax_side.call_loss(call, agent, batch, key, params)
 
     return ReferenceLoss(loss, side.agent.network.params, (side.agent, batch, key))
 
 
 def _model_loss(side: Any, batch: Arrays) -> ReferenceLoss:
-    from parity.backends.jax_model import _call, trained
+    from parity.backends.jax_model import call_loss, trained
 
     def loss(leaves: Any, data: Any) -> tuple[Any, Any]:
         fixed, params, batch = data
-        loss, info, _ = _call(side.target, side.skeleton, fixed, {**params, **leaves}, batch)
+        loss, info, _ = call_loss(side.target, side.skeleton, fixed, {**params, **leaves}, batch)
         return loss, info
 
     return ReferenceLoss(loss, trained(side.target, side.params), (side.fixed, side.params, batch))
@@ -83,7 +83,7 @@ def _model_loss(side: Any, batch: Arrays) -> ReferenceLoss:
 def _port_agent_loss(side: TorchSide, call: LossCall, batch: Arrays, key: Any) -> PortLoss:
     network = side.agent.network
     modules = {name.replace('.', '/'): module for name, module in network.named_modules() if name}
-    compute = functools.partial(side._call, call, batch, key)
+    compute = functools.partial(side.call, call, batch, key)
     return PortLoss(compute, modules, network.params, functools.partial(_laid_out, network))
 
 
@@ -96,13 +96,13 @@ def _laid_out(network: Any, arrays: Arrays) -> Arrays:
 
 def _port_model_loss(side: Any, batch: Arrays) -> PortLoss:
     def compute() -> tuple[Any, Any]:
-        with side._ready():
-            loss: tuple[Any, Any] = side._loss_of(side._batch(batch))
+        with side.ready():
+            loss: tuple[Any, Any] = side.loss_of(side.to_tensors(batch))
         return loss
 
     def to_reference(arrays: Arrays) -> Arrays:
         leaves = side.bridge.to_reference(arrays)
-        return {_without_collection(path): leaf for path, leaf in leaves.items()}
+        return {without_collection(path): leaf for path, leaf in leaves.items()}
 
     params = dict(side.module.named_parameters())
     return PortLoss(compute, modules_of(side.bridge, side.module), params, to_reference)
@@ -114,14 +114,14 @@ def modules_of(bridge: Any, module: Any) -> dict[str, Any]:
     Where several modules hold the same parameters, one in the other, the innermost are paired, and then
     outwards.
     """
-    homes = _homes(bridge)
+    held_by = homes(bridge)
     ours: dict[frozenset[str], list[Any]] = {}
     for name, child in module.named_modules():
         prefix = f'{name}.' if name else ''
-        below = [paths for port, paths in homes.items() if port.startswith(prefix)]
+        below = [paths for port, paths in held_by.items() if port.startswith(prefix)]
         ours.setdefault(frozenset[str]().union(*below), []).append(child)
     theirs: dict[frozenset[str], list[str]] = {}
-    leaves = sorted(set().union(*homes.values()))
+    leaves = sorted(set().union(*held_by.values()))
     for path in sorted({parent for leaf in leaves for parent in _parents(leaf)}):
         held = frozenset(leaf for leaf in leaves if not path or leaf.startswith(f'{path}/'))
         theirs.setdefault(held, []).append(path)
@@ -132,18 +132,18 @@ def modules_of(bridge: Any, module: Any) -> dict[str, Any]:
     }
 
 
-def _without_collection(path: str) -> str:
+def without_collection(path: str) -> str:
     """The path of a parameter as modules know it, who do not see linen's collections."""
     collection, _, rest = path.partition('/')
     return rest if collection in ('params', 'batch_stats') else path
 
 
-def _homes(bridge: Any) -> dict[str, set[str]]:
+def homes(bridge: Any) -> dict[str, set[str]]:
     """For each name in the port, the leaves of the reference that are in it."""
     return {
         name: {
-            _without_collection(path)
-            for path, span in bridge._spans()
+            without_collection(path)
+            for path, span in bridge.spans()
             if ((places >= span.start) & (places < span.stop)).any()
         }
         for name, places in bridge.places.items()

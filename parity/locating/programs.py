@@ -64,10 +64,10 @@ def _of_agents(runs: Runs, call: LossCall) -> Programs:
 
     reference, port = runs.reference64, runs.port64
     jax_agent, network = reference.side.agent, port.side.agent.network  # type: ignore[attr-defined]
-    batch, key = port.side._batch(port.batch), port.side._tensor(runs.inputs.key)  # type: ignore[attr-defined]
+    batch, key = port.side.to_tensors(port.batch), port.side.to_tensor(runs.inputs.key)  # type: ignore[attr-defined]
 
     def run_reference(trained: Any, given: Any) -> dict[str, Any]:
-        loss, info = jax_side._call(call, given['agent'], given['batch'], given['key'], trained)
+        loss, info = jax_side.call_loss(call, given['agent'], given['batch'], given['key'], trained)
         return trees.flat({'loss': loss, 'info': info}, lambda leaf: leaf)
 
     def run_port() -> dict[str, Any]:
@@ -87,13 +87,13 @@ def _of_agents(runs: Runs, call: LossCall) -> Programs:
 
 
 def _of_functions(runs: Any) -> Programs:
-    from parity.backends.jax_function import _outputs
+    from parity.backends.jax_function import outputs_of
 
     reference, port = runs.reference64, runs.port64
     call, arrays = reference.side.target, reference.side.arrays
     floats = {path: leaf for path, leaf in arrays.items() if leaf.dtype.kind == 'f'}
     others = {path: leaf for path, leaf in arrays.items() if path not in floats}
-    tensors = {path: port.side._tensor(array) for path, array in port.side.arrays.items()}
+    tensors = {path: port.side.to_tensor(array) for path, array in port.side.arrays.items()}
     for tensor in tensors.values():
         tensor.requires_grad_(tensor.is_floating_point())
 
@@ -107,7 +107,7 @@ def _of_functions(runs: Any) -> Programs:
             return {path: torch.as_tensor(leaf) for path, leaf in outputs.items()}
 
     def run_reference(trained: Any, given: Any) -> dict[str, Any]:
-        return _outputs(call, {**trained, **given})
+        return outputs_of(call, {**trained, **given})
 
     leaves = {f'{"params" if path in floats else "given"}/{path}': tensor for path, tensor in tensors.items()}
     return Programs(run_reference, floats, others, run_port, leaves, None, runs.case.seed)
@@ -122,21 +122,21 @@ def _of_models(runs: Runs) -> Programs:
     trained = jax_model.trained(model, side.params)  # type: ignore[attr-defined]
     rest = {path: leaf for path, leaf in side.params.items() if path not in trained}  # type: ignore[attr-defined]
     given = {'state': rest, 'fixed': side.fixed, 'batch': reference.batch}  # type: ignore[attr-defined]
-    batch = torch_side._batch(port.batch)  # type: ignore[attr-defined]
+    batch = torch_side.to_tensors(port.batch)  # type: ignore[attr-defined]
 
     def run_reference(trained: Any, given: Any) -> dict[str, Any]:
-        loss, info, _ = jax_model._call(
+        loss, info, _ = jax_model.call_loss(
             model, skeleton, given['fixed'], {**given['state'], **trained}, given['batch']
         )
         return trees.flat({'loss': loss, 'info': info}, lambda leaf: leaf)
 
     def run_port() -> dict[str, Any]:
-        with torch_side._ready():  # type: ignore[attr-defined]
-            loss, info = torch_side._loss_of(batch)  # type: ignore[attr-defined]
+        with torch_side.ready():  # type: ignore[attr-defined]
+            loss, info = torch_side.loss_of(batch)  # type: ignore[attr-defined]
         return trees.flat({'loss': loss, 'info': info}, as_tensor)
 
     leaves = {
-        **{f'params/{name}': tensor for name, tensor in torch_side._tensors().items()},  # type: ignore[attr-defined]
+        **{f'params/{name}': tensor for name, tensor in torch_side.tensors().items()},  # type: ignore[attr-defined]
         **{f'given/batch/{name}': tensor for name, tensor in batch.items()},
     }
     draws = importlib.import_module(runs.pair.draws) if runs.pair.draws else None

@@ -1,5 +1,6 @@
 """Which loss term sends a gradient to which network, reference against port."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from parity.runs import Runs
@@ -28,12 +29,13 @@ class ReachCell:
         return f'{which}: {"a" if self.reference else "no"} gradient arrives in both'
 
 
-def reach_table(runs: Runs) -> list[ReachCell]:
+def reach_table(runs: Runs, losses: Collection[str] | None = None) -> list[ReachCell]:
     """Every cell of the table loss term x network, in float64.
 
+    losses: the names of those to look at, all by default.
     A term or a network that only one side has reaches nothing on the other.
     """
-    reference, port = runs.reference64.reach(), runs.port64.reach()
+    reference, port = (runner.reach(losses) for runner in (runs.reference64, runs.port64))
     return [
         _cell(path, bool(reference.get(path, False)), bool(port.get(path, False)))
         for path in dict.fromkeys([*reference, *port])

@@ -21,6 +21,7 @@ from parity.tolerances import FLOOR, Tolerance, largest
 from parity.trees import Arrays, subtree
 
 UNKNOWN = 'cause unknown'
+_Row = tuple[float, str, str, str]  # (margin, description, step, path)
 Constants = tuple[tuple[str, float], ...]  # (name in steps.Adam, value)
 
 
@@ -29,7 +30,7 @@ class UpdateFinding:
     """Some parameters that differ after some steps, for one cause.
 
     cause:  its name, or 'cause unknown'; description: with numbers.
-    steps:  `step3 finetune_full`; paths: of the parameters.
+    steps:  `step3 finetune`; paths: of the parameters.
     margin: of what is left if the cause is what happened, (error / allowed), at most 1 where it is known.
     """
 
@@ -60,8 +61,8 @@ class Step:
         state: State = getattr(self, what)
         after = _moments(state, path)
         pairs = [(f'params/{path}', after.param, found.param)]
-        if path in state.opt_mu:
-            pairs += [(f'opt_mu/{path}', after.mu, found.mu), (f'opt_nu/{path}', after.nu, found.nu)]
+        pairs += [(f'opt_mu/{path}', after.mu, found.mu)] if path in state.opt_mu else []
+        pairs += [(f'opt_nu/{path}', after.nu, found.nu)] if path in state.opt_nu else []
         return max(_margin(one, other, self.tolerances[f'{self.name}/{name}']) for name, one, other in pairs)
 
 
@@ -78,7 +79,7 @@ def updates(runs: Runs) -> list[UpdateFinding]:
     steps = list(recorded_steps(runs))
     followed = follows(steps)
     lr = runs.longest_step
-    found: dict[tuple[str, str], list[tuple[str, str, float]]] = {}
+    found: dict[tuple[str, str], list[_Row]] = {}
     for step in steps:
         differing = [
             path for path in step.port.params if step.margin(path, _moments(step.reference, path)) > 1
@@ -86,16 +87,17 @@ def updates(runs: Runs) -> list[UpdateFinding]:
         constants = solved_constants(step, differing, Adam(lr))
         for path in differing:
             cause, description, margin = explained(step, path, Adam(lr), followed, constants)
-            found.setdefault((cause, description), []).append((step.name, path, margin))
-    return [_finding(*key, places) for key, places in found.items()]
+            key = cause, '' if cause == UNKNOWN else description
+            found.setdefault(key, []).append((margin, description, step.name, path))
+    return [_finding(cause, rows) for (cause, _), rows in found.items()]
 
 
 def recorded_steps(runs: Runs) -> Iterator[Step]:
     """The update stage of both sides, with the port's gradients."""
     leader, port = runs.reference64, runs.port64
     leaves = leader.stage('update')
-    tolerances = runs._tolerances('update', 'float64', leaves)
-    for i, call in leader._script():
+    tolerances = runs.tolerances('update', 'float64', leaves)
+    for i, call in leader.script():
         before = leader.states[i]
         port.side.restore(before)
         port.side.update(call, port.batch)
@@ -165,6 +167,8 @@ def explained(
     if known:
         margin, cause, description = known[0]
         return cause, description, margin
+    if not tried:
+        return UNKNOWN, 'no known mistake of an optimiser applies to it', np.inf
     margin, cause, description = min(tried)
     return UNKNOWN, f'nearest: {cause}, {description}', margin
 
@@ -251,10 +255,12 @@ def _moves(step: Step, path: str) -> bool:
     return bool((step.reference.params[path] != step.before.params[path]).any())
 
 
-def _finding(cause: str, description: str, places: list[tuple[str, str, float]]) -> UpdateFinding:
-    steps = tuple(dict.fromkeys(step for step, _, _ in places))
-    paths = tuple(dict.fromkeys(path for _, path, _ in places))
-    return UpdateFinding(cause, description, steps, paths, max(margin for _, _, margin in places))
+def _finding(cause: str, rows: list[_Row]) -> UpdateFinding:
+    """Of what is unknown, the nearest of all tells it."""
+    _, description, *_ = min(rows)
+    steps = tuple(dict.fromkeys(step for _, _, step, _ in rows))
+    paths = tuple(dict.fromkeys(path for _, _, _, path in rows))
+    return UpdateFinding(cause, description, steps, paths, max(margin for margin, *_ in rows))
 
 
 def _moments(state: State, path: str) -> Moments:
@@ -284,7 +290,7 @@ def _gradients(side: Any) -> Arrays:
     import weight_bridge
 
     if hasattr(side, 'bridge'):
-        grads = {name: parameter.grad for name, parameter in side._trained().items()}
-        gradients: Arrays = side.bridge.to_reference(side._arrays(grads))
+        grads = {name: parameter.grad for name, parameter in side.trained().items()}
+        gradients: Arrays = side.bridge.to_reference(side.arrays(grads))
         return gradients
     return trees.flat(weight_bridge.grads_to_flax(side.agent.network), np.asarray)

@@ -13,9 +13,9 @@ from parity.locating.frontier import PORT, REFERENCE, Region, reached, region, s
 from parity.locating.lines import LineMap
 from parity.locating.matching import Matching, match
 from parity.locating.programs import Programs, programs
-from parity.locating.sources import Line
+from parity.locating.sources import Line, Stack
 from parity.locating.suspects import Suspect, once, ranked
-from parity.locating.trace import Trace, Value
+from parity.locating.trace import Trace, Value, tolerance
 from parity.runs import Runs
 from parity.sides import LossCall
 from parity.stages import LOSSES
@@ -35,6 +35,9 @@ class Frontier:
     agreed:     the last values that agreed: what the first ones that differ were computed from.
     reaches:    the outputs that differ and were computed from it: 'loss', 'info/critic/critic_loss'.
     parameters: the parameters whose gradients flow through it.
+    allowed:    as difference, up to which values are the same.
+    calls:      the line and those that called it, innermost first.
+    value:      the number of the first value that differs, in the port's trace; several lines can share one.
     """
 
     rank: int
@@ -48,6 +51,9 @@ class Frontier:
     agreed: tuple[str, ...] = ()
     reaches: tuple[str, ...] = ()
     parameters: tuple[str, ...] = ()
+    allowed: float | None = None
+    calls: Stack = ()
+    value: int | None = None
 
 
 def forward_frontiers(runs: Runs, loss: str | None = None) -> list[Frontier]:
@@ -66,11 +72,14 @@ def backward_frontiers(runs: Runs, loss: str | None = None) -> list[Frontier]:
 
 
 class Values:
-    """Both sides of one loss, run once in float64, and compared. Arguments as in `forward_frontiers`."""
+    """Both sides of one loss, or of given programs, run once in float64, and compared.
 
-    def __init__(self, runs: Runs, loss: str | None = None) -> None:
+    Arguments as in `forward_frontiers`.
+    """
+
+    def __init__(self, runs: Runs, loss: str | None = None, given: Programs | None = None) -> None:
         self.name = runs.pair.name
-        self.programs = programs(runs, call_of(runs, loss))
+        self.programs = given or programs(runs, call_of(runs, loss))
 
     @functools.cached_property
     def traces(self) -> tuple[Trace, Trace]:
@@ -146,6 +155,9 @@ class Values:
                 name for name, i in side.outputs.items() if side[i].root in later and name in (*wrong, 'loss')
             ),
             parameters,
+            _allowed(value, other, direction),
+            _calls(suspect.line, value),
+            suspect.value,
         )
 
     def _reference_line(self, suspect: Suspect, other: Value | None) -> Line | None:
@@ -218,6 +230,19 @@ def _shown(value: Value | None, direction: str) -> str | None:
     if direction == 'forward':
         return str(value.print)
     return 'no gradient' if value.cotangent is None else f'gradient {value.cotangent}'
+
+
+def _calls(line: Line, value: Value | None) -> Stack:
+    """The calls around a value from the line outwards."""
+    stack = value.stack if value is not None else ()
+    return stack[stack.index(line) :] if line in stack else (line,)
+
+
+def _allowed(value: Value | None, other: Value | None, direction: str) -> float | None:
+    if value is None or other is None or direction == 'backward':
+        return None
+    size = max(value.print.largest, other.print.largest)
+    return 2 * tolerance(value, other) / size if size else 0.0
 
 
 def _difference(value: Value | None, other: Value | None, direction: str) -> float | None:

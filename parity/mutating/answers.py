@@ -89,8 +89,9 @@ class Recorded(Runs):
         """The port in float32."""
         return self._port('float32', Kept(self.answers.states['float32']))
 
-    def expected(self, stage: str, dtype: str) -> Expected:
-        """As kept."""
+    def expected(self, stage: str, dtype: str, *, reach: bool = True) -> Expected:
+        """As kept, with the table of reach."""
+        assert reach
         return self.answers.expected[stage, dtype]
 
 

@@ -1,21 +1,21 @@
-"""Whether the line that a mutant changed is named, by locating what the stage loss or grads found."""
+"""Whether `parity locate` names the line that a mutant changed, and which cause it gives."""
 
 import os
 from collections.abc import Callable
 
+import parity
+from parity.locating.divergence import Place
 from parity.mutating import loading
 from parity.mutating.answers import read
 from parity.mutating.changes import changed_lines
 from parity.mutating.trial import Found, Outcome, Task, quiet
 from parity.pair import find
-from parity.runs import Runs
 
-STAGES = ('loss', 'grads')
-Place = tuple[str, int]  # the file's name without its folder, the line from 1
+STAGES = ('forward', 'loss', 'grads', 'update', 'actions')
 
 
 def can_locate(found: Found) -> bool:
-    """Whether there is anything to locate: values or gradients of a loss that differ."""
+    """Whether there is anything to locate: values that differ in float64."""
     return found.kind == 'mismatch' and found.stage in STAGES and found.dtype == 'float64'
 
 
@@ -30,20 +30,17 @@ def locate(
     answers = [read(path) for path in task.answers[found.pair]]
     case = next(each.case for each in answers if each.case.describe() == found.case)
     with loading.replaced(task.texts):
-        places = places_named(Runs(find(found.pair), case), found)
+        findings = parity.locate(find(found.pair), case=case, stage=found.stage).findings
     changed = {
         (f'{module.rpartition(".")[2]}.py', line)
         for module, text in task.texts.items()
         for line in changed_lines(originals[module], text)
     }
-    ranks = [rank for rank, place in enumerate(places, 1) if place in changed]
-    send(Outcome(found, located=min(ranks, default=0)))
+    named = [each for each in findings if each.port and _place(each.port) in changed]
+    first = named[0] if named else None
+    cause = first.cause.name if first and first.cause else ''
+    send(Outcome(found, located=first.rank if first else 0, cause=cause))
 
 
-def places_named(runs: Runs, found: Found) -> list[Place]:
-    """The port's lines that are named, the likeliest first."""
-    from parity.locating.values import backward_frontiers, forward_frontiers
-
-    loss = found.path.removeprefix('reach/').split('/')[0]
-    frontiers = forward_frontiers(runs, loss) or backward_frontiers(runs, loss)
-    return [(os.path.basename(frontier.port.file), frontier.port.line) for frontier in frontiers]
+def _place(place: Place) -> tuple[str, int]:
+    return os.path.basename(place.file), place.line

@@ -1,5 +1,6 @@
 """The run: the reference's answers, the unmutated port, then every mutant."""
 
+import dataclasses
 import functools
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -50,20 +51,22 @@ def mutate(
         for ended in running.run(trial.attempt, [task for _, task in tried], jobs, limit, _references(pairs)):
             mutant, task = tried[ended.task]
             found = ended.outcome.found
-            rank = _located(plan, task, found, limit) if locate and found is not None else None
-            yield results.result(
-                mutant, found, ended.seconds, reasons, located=rank, pairs=plan.pairs[mutant.module]
+            at = _located(plan, task, found, limit) if locate and found is not None else trial.Outcome()
+            yield dataclasses.replace(
+                results.result(mutant, found, ended.seconds, reasons, pairs=plan.pairs[mutant.module]),
+                located=at.located,
+                cause=at.cause,
             )
 
 
-def _located(plan: Plan, task: trial.Task, found: trial.Found, limit: float) -> int | None:
-    """The rank of the mutated line; 0 if it was not named."""
+def _located(plan: Plan, task: trial.Task, found: trial.Found, limit: float) -> trial.Outcome:
+    """The rank of the mutated line, 0 if it was not named, and its cause; nothing where it was not asked."""
     if not locating.can_locate(found):
-        return None
+        return trial.Outcome()
     originals = {module: plan.sources[module].text for module in task.texts}
     attempt = functools.partial(locating.locate, found, originals)
     (ended,) = running.run(attempt, [task], 1, 10 * limit)
-    return ended.outcome.located or 0
+    return dataclasses.replace(ended.outcome, located=ended.outcome.located or 0)
 
 
 def _unmutated(plan: Plan, answers: dict[str, list[Path]], jobs: int, limit: float, tell: Tell) -> Reached:

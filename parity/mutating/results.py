@@ -26,6 +26,7 @@ class Result:
     reason:  of an equivalent mutant: why nothing that can be observed differs, or why it does not matter.
     pairs:   those that it was tried with, or would have been.
     located: the rank that `parity locate` gave the mutated line, 0 where it did not name it; None: not asked.
+    cause:   the one that it gave for that line.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Result:
     seconds: float
     reason: str = ''
     located: int | None = None
+    cause: str = ''
     pairs: tuple[str, ...] = ()
 
     def is_settled(self, pairs: Iterable[str]) -> bool:
@@ -64,10 +66,9 @@ def result(
     seconds: float,
     reasons: Mapping[tuple[str, ...], str],
     reached: bool = True,
-    located: int | None = None,
     pairs: Iterable[str] = (),
 ) -> Result:
-    """The result of a mutant; reached: whether it was tried. Other arguments as in Result."""
+    """The result of a mutant, without what locates it; reached: whether it was tried."""
     reason = reasons.get((mutant.file, mutant.operator, mutant.before, mutant.after), '')
     left: Fate = 'survived' if reached else 'unreached'
     fate: Fate = 'killed' if found is not None else 'equivalent' if reason else left
@@ -79,7 +80,6 @@ def result(
         found=found,
         seconds=round(seconds, 2),
         reason=reason,
-        located=located,
         pairs=tuple(pairs),
     )
 

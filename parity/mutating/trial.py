@@ -50,10 +50,12 @@ class Outcome:
     """found: None where nothing noticed; reached: {pair: for each case, the lines that ran}, if traced.
 
     located: the rank of the mutated line among those named, 0 if it is not; None: not asked.
+    cause:   the one that is given for that line.
     """
 
     found: Found | None = None
     located: int | None = None
+    cause: str = ''
     reached: dict[str, list[dict[str, set[int]]]] = field(default_factory=dict)
 
 

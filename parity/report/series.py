@@ -1,5 +1,6 @@
 """What the plots of a report show, as plain data: margins by layer and stage, errors and margins by step."""
 
+import functools
 import math
 import re
 from collections.abc import Iterator
@@ -82,7 +83,8 @@ def drift(verdict: Verdict) -> Series:
 
 def step_names(verdict: Verdict) -> dict[int, str]:
     """What each step is: `{3: 'finetune_partial'}`."""
-    found = (_STEP.fullmatch(leaf.path.split('/')[0]) for _, _, _, leaf in _stepped(verdict))
+    firsts = dict.fromkeys(leaf.path.split('/')[0] for _, _, _, leaf in _stepped(verdict))
+    found = (_STEP.fullmatch(first) for first in firsts)
     return {int(match[1]): match[2] or '' for match in found if match}
 
 
@@ -100,8 +102,14 @@ def _stepped(verdict: Verdict) -> Iterator[tuple[StageResult, int, str, Leaf]]:
     for _, stage in verdict.stages():
         for leaf in stage.leaves:
             first, _, rest = leaf.path.partition('/')
-            if match := _STEP.fullmatch(first):
-                yield stage, int(match[1]), rest.split('/')[0], leaf
+            if (step := _step(first)) is not None:
+                yield stage, step, rest.split('/')[0], leaf
+
+
+@functools.lru_cache(maxsize=1024)
+def _step(name: str) -> int | None:
+    match = _STEP.fullmatch(name)
+    return int(match[1]) if match else None
 
 
 def _growth(values: Iterator[tuple[StageResult, int, float]]) -> Series:

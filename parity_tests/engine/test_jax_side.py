@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import random
 
-from parity.backends.jax_side import JaxSide, _inlined
+from parity.backends.jax_side import JaxSide, inlined
 from parity.draws import logged_draws
 
 
@@ -54,7 +54,7 @@ def test_draws_of_a_jitted_method_can_leave_it() -> None:
     method = Drawing.sample_actions
 
     def keys(x):
-        with _inlined(Drawing), logged_draws(random) as log:
+        with inlined(Drawing), logged_draws(random) as log:
             Drawing().sample_actions(x, seed=KEY)
         return [key for _, key, _ in log]
 

@@ -20,18 +20,10 @@ import torch.nn.functional as F
 import reference_jax
 import torch_agents
 from parity import Case, JaxModel, ModelPair, TorchModel, registered
-from parity.locating.causes import (
-    UNKNOWN,
-    Cause,
-    Piece,
-    find_cause,
-    find_causes,
-    loss_piece,
-    module_piece,
-    operation_piece,
-)
+from parity.locating.causes import UNKNOWN, Cause, Piece, find_cause, find_causes
 from parity.locating.counterfactuals import Source, source_at
 from parity.locating.layers import Layers
+from parity.locating.pieces import loss_piece, module_piece, operation_piece
 from parity.locating.rewrites import REWRITES
 from parity.locating.scopes import scope_of
 from parity.locating.syntax import rewritten

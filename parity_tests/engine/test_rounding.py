@@ -12,7 +12,7 @@ from jax import lax
 from parity.backends.compiling import COMPILER
 from parity.backends.rounding import EXACT, FACTORS, factors, rounded
 
-OPTIONS = COMPILER['float64']
+OPTIONS = COMPILER
 EPS = float(np.finfo(np.float64).eps)
 X = np.random.default_rng(0).normal(size=(4, 3))
 

@@ -4,14 +4,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch._dynamo
+import torch._inductor.test_operators  # noqa: F401  # see below
 
 import parity
 import parity.backends.jax_function
 import parity.backends.jax_model
 import parity.backends.torch_function
 import parity.backends.torch_model
+import parity.locating.capture_jax
+import parity.locating.capture_torch
+import parity.locating.pullback_jax
 import parity.report.html
 import parity.report.json
+import parity.report.locating
 import parity_tests.engine.model_pairs  # noqa: F401  # see below
 
 # All of it above, because pytester forgets what a run in this process imports, and jax comes but once.

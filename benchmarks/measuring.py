@@ -1,0 +1,128 @@
+"""What the benchmarks share: the agents on both sides, alternating timings, and the results file."""
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# As in the ExORL benchmark; the batch as in every default configuration.
+SIZES = {'B': 256, 'M': 256, 'O': 17, 'A': 6}
+CLOCKS = {'wall': time.perf_counter, 'cpu': time.process_time}
+REPORTS = Path('reports/benchmarks')
+
+
+def use_threads(count: int) -> None:
+    """Restrict torch to so many threads, and this process to so many cores, which is what XLA goes by.
+
+    To be called before jax is used.
+    """
+    import torch
+
+    torch.set_num_threads(count)
+    use_cores(count)
+
+
+def use_cores(count: int) -> None:
+    """Restrict this process to so many cores, on Linux."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
+
+
+def example(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The default configuration of an agent, and a float32 batch for it."""
+    from parity.batches import generate
+    from parity.pair import registered
+
+    pair = registered()[name]
+    config = pair.get_config('port')
+    if name == 'dino_rebrac':
+        config['encoder'] = 'mlp'  # its default is an encoder of images
+    sizes = {**SIZES, 'L': config.get('latent_dim', 1)}
+    return config, generate(pair.batch, sizes, 0, 'plain')
+
+
+def update_of(
+    side: str, name: str, method: str, config: dict[str, Any], batch: dict[str, np.ndarray]
+) -> Callable[[], object]:
+    """A function that does one update of a new agent of `'reference'` or `'port'`, and waits for its end."""
+    update = reference_update if side == 'reference' else port_update
+    return update(name, method, config, batch)
+
+
+def reference_update(
+    name: str, method: str, config: dict[str, Any], batch: dict[str, np.ndarray]
+) -> Callable[[], object]:
+    import jax
+
+    import reference_jax
+
+    agent = reference_jax.agents[name].create(0, batch['observations'], batch['actions'], config)
+    arrays = jax.device_put(batch)
+
+    def update() -> None:
+        nonlocal agent
+        agent, info = getattr(agent, method)(arrays)
+        jax.block_until_ready((agent.network.params, agent.network.opt_state, info))
+
+    return update
+
+
+def port_update(
+    name: str, method: str, config: dict[str, Any], batch: dict[str, np.ndarray]
+) -> Callable[[], object]:
+    import torch
+
+    import torch_agents
+
+    agent = torch_agents.agents[name].create(0, batch['observations'], batch['actions'], config)
+    tensors = {key: torch.from_numpy(array) for key, array in batch.items()}
+    return lambda: getattr(agent, method)(tensors)
+
+
+def alternating(
+    works: dict[str, Callable[[], object]], repeats: int, warm_up: int = 3, clock: str = 'wall'
+) -> dict[str, list[float]]:
+    """The seconds of each work, `repeats` times in turn; the order is turned round each time.
+
+    clock: 'wall', or 'cpu', the seconds that this process computed: for a machine that others use as well.
+    """
+    for work in works.values():
+        for _ in range(warm_up):
+            work()
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for i in range(repeats):
+        for name in list(works)[:: 1 if i % 2 else -1]:
+            times[name].append(seconds(works[name], clock))
+    return times
+
+
+def seconds(work: Callable[[], object], clock: str = 'wall') -> float:
+    now = CLOCKS[clock]
+    start = now()
+    work()
+    return now() - start
+
+
+def ratio(times: dict[str, list[float]], name: str, base: str) -> float:
+    """The median of the quotients of neighbours in time: what slows down both cancels."""
+    return statistics.median(a / b for a, b in zip(times[name], times[base], strict=True))
+
+
+def write(name: str, result: dict[str, Any]) -> None:
+    """Write `reports/benchmarks/<name>.json`, with the machine and the versions."""
+    import jax
+    import torch
+
+    where = {
+        'machine': f'{platform.machine()}, {len(os.sched_getaffinity(0))} cores',
+        'threads': torch.get_num_threads(),
+        'torch': torch.__version__,
+        'jax': jax.__version__,
+    }
+    REPORTS.mkdir(parents=True, exist_ok=True)
+    (REPORTS / f'{name}.json').write_text(json.dumps({**where, **result}, indent=1) + '\n')

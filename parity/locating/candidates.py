@@ -1,0 +1,81 @@
+"""What may have gone wrong in a module or in a line: the changes that would undo each known mistake."""
+
+import ast
+import functools
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from parity.locating.counterfactuals import Counterfactual, Source, operation, settings
+from parity.locating.operations import OPERATIONS
+from parity.locating.rewrites import REWRITES
+from parity.locating.scopes import as_reference, scope_of
+from parity.locating.syntax import rewritten
+
+# How torch calls what Flax calls otherwise.
+ALIASES = {'epsilon': ('eps', 'epsilon'), 'momentum': ('momentum',), 'negative_slope': ('negative_slope',)}
+
+
+def other_settings(modules: Sequence[Any], reference: dict[str, Any]) -> Iterator[Counterfactual]:
+    """Modules of one class with what the reference's was made with, and with their switches the other way."""
+    first = modules[0]
+    for name, value in reference.items():
+        for own in ALIASES.get(name, (name,)):
+            if isinstance(getattr(first, own, None), int | float) and getattr(first, own) != value:
+                row = 'normalisation epsilon' if own.startswith('eps') else 'other setting'
+                yield _set(row, modules, own, value)
+    for name, value in vars(first).items():
+        if isinstance(value, bool) and not name.startswith('_'):
+            row = 'training mode' if name == 'training' else 'other setting'
+            yield _set(row, modules, name, not value)
+        if name in ('eps', 'epsilon'):
+            for eps in (1e-6, 1e-5, 1e-3, 1e-8, 1e-12):
+                yield _set('normalisation epsilon', modules, name, eps)
+
+
+def _set(row: str, modules: Sequence[Any], name: str, value: Any) -> Counterfactual:
+    first = modules[0]
+    description = f'{type(first).__name__}.{name} = {value!r} instead of {getattr(first, name)!r}'
+    return Counterfactual(row, description, functools.partial(settings, modules, name, value))
+
+
+def other_operations() -> Iterator[Counterfactual]:
+    """Torch's functions with other arguments, or others in their places, wherever they are called."""
+    for row in OPERATIONS:
+        apply = functools.partial(operation, row.functions, row.result)
+        yield Counterfactual(row.name, row.description, apply)
+
+
+def source_changes(
+    source: Source, line: int | None = None, reference: Source | None = None
+) -> Iterator[Counterfactual]:
+    """Every known rewrite of every expression of a line, or of the whole function.
+
+    reference: the function that it ports; its lines come last, in the place of the port's.
+    """
+    nodes = source.expressions(line)
+    last = source.tree.end_lineno or 0 if line is None else line
+    scope = scope_of(source.tree, last, reference.tree if reference else None)
+    for row in REWRITES:
+        for node in nodes:
+            for text in row.options(node, scope):
+                yield _rewrite(source, row.name, node, text)
+    yield from _orders(source, line)
+    for node, text in as_reference(source.tree, reference.tree) if reference else ():
+        if node in nodes:
+            yield _rewrite(source, "unlike the reference's line", node, text)
+
+
+def _orders(source: Source, line: int | None) -> Iterator[Counterfactual]:
+    """Two statements that follow each other, the other way round: norm before activation."""
+    for block in source.blocks():
+        for first, second in itertools.pairwise(block):
+            if line is None or first.lineno <= line <= (second.end_lineno or 0):
+                description = f'line {second.lineno} before line {first.lineno}'
+                apply = functools.partial(source.swapped, first, second)
+                yield Counterfactual('order of statements', description, apply)
+
+
+def _rewrite(source: Source, name: str, node: ast.expr, text: str) -> Counterfactual:
+    description = f'line {node.lineno}: `{text}` instead of `{ast.unparse(node)}`'
+    return Counterfactual(name, description, lambda: source.replaced(node, rewritten(text)))

@@ -1,0 +1,225 @@
+"""One computation that differs, looked into: its frontiers, its wrong modules, and the causes of both."""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from parity.locating.candidates import other_operations, source_changes
+from parity.locating.causes import Cause, Piece, searched
+from parity.locating.counterfactuals import Counterfactual, Source, applied, source_at
+from parity.locating.culprits import Culprits, place_of
+from parity.locating.divergence import Finding, Kind, Place
+from parity.locating.frontier import PORT
+from parity.locating.layers import LayerRow, Layers
+from parity.locating.pieces import Budget, Judge
+from parity.locating.sources import Line
+from parity.locating.values import Frontier, Values
+
+# Causes are searched for the first so many lines, for so long in all.
+LINES, SECONDS = 4, 12.0
+
+
+@dataclass(eq=False)
+class Spot:
+    """A place that may be to blame: a frontier, wrong modules, or both of them."""
+
+    frontier: Frontier | None
+    culprits: Culprits | None
+    cause: Cause | None = None
+
+    @property
+    def is_explained(self) -> bool:
+        """Whether its cause is known."""
+        return self.cause is not None and self.cause.known
+
+
+class Look:
+    """What differs in one computation.
+
+    stage, loss: what it is called in the divergence; wrong: the leaves that differ, as `Judge` calls them.
+    found: what undoes the causes that are known already; those found here are added.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        loss: str,
+        values: Values,
+        judge: Judge,
+        layers: Layers | None,
+        wrong: Sequence[str],
+        found: list[Counterfactual],
+    ) -> None:
+        self.stage, self.loss, self.values, self.judge = stage, loss, values, judge
+        self.layers, self.wrong = layers, wrong
+        self.notes: list[str] = []
+        self.found, self.known = found, len(found)
+
+    @functools.cached_property
+    def rows(self) -> tuple[LayerRow, ...]:
+        """Every call of a module; none where they cannot be looked into."""
+        if self.layers is None or self.fails:
+            return ()
+        try:
+            return tuple(self.layers.rows())
+        except Exception as cause:  # whatever a model does that its modules do not do alone
+            self.notes.append(f'{self.loss}: no module was looked into: {type(cause).__name__}: {cause}')
+            return ()
+
+    @property
+    def fails(self) -> bool:
+        """Whether the port raises."""
+        return self.values.traces[PORT].failure is not None
+
+    @functools.cached_property
+    def frontiers(self) -> list[Frontier]:
+        """Of the values, or where they agree of the gradients."""
+        return self.values.forward or self.values.backward
+
+    @functools.cached_property
+    def culprits(self) -> list[Culprits]:
+        """The wrong modules, class by class."""
+        found: dict[type, Culprits] = {}
+        for row in self.rows:
+            if row.is_culprit and self.layers is not None:
+                cls = type(self.layers.loss.modules[row.path])
+                found.setdefault(cls, Culprits(self.layers)).rows.append(row)
+        return list(found.values())
+
+    @functools.cached_property
+    def spots(self) -> list[Spot]:
+        """Frontiers with the modules that they lie in, in their order; then modules without a line."""
+        spots = [Spot(frontier, self._culprits_at(frontier)) for frontier in self.frontiers]
+        lined = {id(spot.culprits) for spot in spots}
+        return spots + [Spot(None, culprits) for culprits in self.culprits if id(culprits) not in lined]
+
+    def _culprits_at(self, frontier: Frontier) -> Culprits | None:
+        """Of the innermost call that is a wrong module's."""
+        pairs = ((line, culprits) for line in frontier.calls for culprits in self.culprits)
+        return next((culprits for line, culprits in pairs if culprits.has(line)), None)
+
+    def explain(self) -> bool | None:
+        """Search for causes; whether all agrees with them undone, None where none was found."""
+        budget = Budget(SECONDS)
+        firsts = {id(spot.culprits): spot for spot in reversed(self.spots) if spot.culprits}
+        modules = [spot for spot in self.spots if firsts.get(id(spot.culprits)) is spot]
+        self._search(modules, [spot.culprits.piece(budget) for spot in modules if spot.culprits])
+        lines = [spot for spot in self.spots if spot.frontier and not self._is_known(spot)][:LINES]
+        self._search(lines, [self._line_piece(spot, budget) for spot in lines])
+        if len(self.found) == self.known:
+            return None
+        with applied(self.found):
+            return self.judge.margin() <= 1
+
+    def _is_known(self, spot: Spot) -> bool:
+        """Whether the modules that it lies in have a cause."""
+        return any(other.is_explained for other in self.spots if other.culprits is spot.culprits is not None)
+
+    def _search(self, spots: Sequence[Spot], pieces: Sequence[Piece]) -> None:
+        for spot, (cause, counterfactual) in zip(spots, searched(pieces, self.found), strict=True):
+            if cause is not None and cause.tried:  # without time left nothing was searched for
+                spot.cause = cause
+            self.found += [counterfactual] if counterfactual else []
+
+    def _line_piece(self, spot: Spot, budget: Budget) -> Piece:
+        frontier = spot.frontier
+        assert frontier is not None
+        own, wrong = self._own_leaves(spot), set(self.wrong)
+        names = (
+            *own,
+            *(name for name in self.judge.values() if name not in wrong),
+        )  # those must go on to agree
+
+        def candidates() -> Iterator[Counterfactual]:
+            if spot.culprits:
+                yield from spot.culprits.changes()
+            yield from other_operations()
+            source, reference = self._source(frontier.port), self._source(frontier.reference)
+            if source is not None:
+                yield from source_changes(source, frontier.port.line, reference)
+
+        return Piece(lambda: self.judge.margin(names), lambda: budget.limit(candidates()))
+
+    def _own_leaves(self, spot: Spot) -> tuple[str, ...]:
+        """What it alone reaches, of what differs; one place can hide another in what both reach."""
+        frontier = spot.frontier
+        assert frontier is not None
+        if frontier.direction == 'backward':
+            return self.judge.gradients(frontier.parameters) or tuple(self.wrong)
+        if self.stage == 'actions':  # one of several calls was looked into, all must agree
+            return tuple(self.wrong)
+        reached = [name for name in frontier.reaches if name != 'loss'] or [*frontier.reaches]
+        others = {name for other in self.frontiers if other.value != frontier.value for name in other.reaches}
+        return tuple(name for name in reached if name not in others) or tuple(reached)
+
+    def _source(self, line: Line | None) -> Source | None:
+        """The function that a line is in, if its code can be changed."""
+        if line is None:
+            return None
+        pair = self.judge.runs.pair
+        for side in ('port', 'reference'):  # a bare function can be local to another one
+            own = pair.load(side)
+            if inspect.isfunction(own) and own.__code__.co_filename == line.file:
+                first = own.__code__.co_firstlineno
+                if first <= line.line < first + len(inspect.getsourcelines(own)[0]):
+                    return _source(functools.partial(Source.of, own))
+        return _source(functools.partial(source_at, line.file, line.line))
+
+    def findings(self) -> list[Finding]:
+        """The places, those with a known cause first; their ranks are still to be given."""
+        spots = sorted(self.spots, key=lambda spot: not spot.is_explained)
+        return [self._finding(spot) for spot in spots]
+
+    def _finding(self, spot: Spot) -> Finding:
+        paths = spot.culprits.paths if spot.culprits else ()
+        if spot.frontier is None:
+            return self._of_modules(spot, paths)
+        frontier = spot.frontier
+        backward: Kind = 'value' if frontier.direction == 'forward' else 'cotangent'
+        return Finding(
+            rank=0,
+            kind='error' if self.fails else 'module' if paths else backward,
+            stage='grads' if frontier.direction == 'backward' else self.stage,
+            loss=self.loss,
+            port=Place.of(frontier.port),
+            reference=Place.of(frontier.reference),
+            modules=paths,
+            cause=spot.cause,
+            **{name: getattr(frontier, name) for name in _SHARED},
+        )
+
+    def _of_modules(self, spot: Spot, paths: tuple[str, ...]) -> Finding:
+        assert spot.culprits is not None
+        row = spot.culprits.rows[0]
+        forward = row.forward == 'culprit'
+        return Finding(
+            rank=0,
+            kind='module',
+            stage=self.stage if forward else 'grads',
+            loss=self.loss,
+            port=place_of(type(spot.culprits.layers.loss.modules[row.path]).forward),
+            reference=None,
+            why=row.problem or f'wrong by itself: {row.leaf}',
+            port_value=row.port or None,
+            reference_value=row.reference or None,
+            difference=row.error,
+            allowed=row.allowed,
+            modules=paths,
+            cause=spot.cause,
+        )
+
+
+_SHARED = tuple(
+    {field.name for field in dataclasses.fields(Frontier)}
+    & {field.name for field in dataclasses.fields(Finding)} - {'rank', 'port', 'reference'}
+)
+
+
+def _source(find: Callable[[], Source]) -> Source | None:
+    """What is found; a lambda and the code of a library written in C have none."""
+    try:
+        return find()
+    except (LookupError, OSError, TypeError):
+        return None

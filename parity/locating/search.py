@@ -1,0 +1,249 @@
+"""One case, searched: what differs first, its places with their lines, modules and causes."""
+
+import dataclasses
+import functools
+import itertools
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from parity.check import known, versions
+from parity.functions import FunctionRuns
+from parity.locating.causes import UNKNOWN, Cause
+from parity.locating.counterfactuals import Counterfactual, applied
+from parity.locating.defaults import config_finding, initial_findings, raised
+from parity.locating.differing import Tell, first_differing, in_order
+from parity.locating.divergence import Divergence, Finding, Place
+from parity.locating.draws import DrawFinding, draw_findings, draws
+from parity.locating.layers import Layers
+from parity.locating.looks import Look
+from parity.locating.pieces import Judge
+from parity.locating.reach import reach_table
+from parity.locating.reads import read_programs
+from parity.locating.update_lines import line_of
+from parity.locating.updates import UpdateFinding, updates
+from parity.locating.values import Values, call_of
+from parity.runs import Runs
+from parity.sides import LossCall
+from parity.verdict import StageResult
+
+_TOO_SMALL = 'leaves differ, but no value from which they were computed does by more than its rounding'
+
+
+class Locating:
+    """One case of a pair, looked into."""
+
+    def __init__(self, runs: Runs, command: str, stage: str | None, loss: str | None, tell: Tell) -> None:
+        self.runs, self.command, self.loss, self.tell = runs, command, loss, tell
+        stages = in_order(runs)
+        self.stages = known('stage', [stage], stages) if stage else stages
+        if loss is not None:
+            call_of(runs, loss)
+            self.stages = [name for name in self.stages if name in ('loss', 'grads')]
+        self.undone: list[Counterfactual] = []  # the causes that were found, loss by loss
+        self.found = Divergence(runs.pair.name, self._described(), command, versions=versions())
+
+    def _described(self) -> str:
+        return self.runs.described if isinstance(self.runs, FunctionRuns) else self.runs.case.describe()
+
+    def divergence(self) -> Divergence:
+        """What differs in float64, located; or else what differs in float32 alone."""
+        started = time.perf_counter()
+        _ = (
+            self.runs.config if not isinstance(self.runs, FunctionRuns) else None
+        )  # refused before anything runs
+        first_in = functools.partial(first_differing, self.runs, self.stages, self.loss)
+        if stages := first_in('float64', self.tell):
+            self._add(stages=tuple(stages))
+            self._locate(stages)
+        elif stages := first_in('float32', self.tell):
+            self._add(stages=tuple(stages))
+            self._note(
+                'float64 agrees, so the port computes the same; float32 alone differs, by how it rounds: '
+                'no line of it has a value of its own to part with'
+            )
+        ranked = tuple(dataclasses.replace(f, rank=i) for i, f in enumerate(self.found.findings, 1))
+        self._add(findings=ranked, seconds=time.perf_counter() - started)
+        return self.found
+
+    def _add(self, **fields: Any) -> None:
+        self.found = dataclasses.replace(self.found, **fields)
+
+    def _note(self, *notes: str) -> None:
+        self._add(notes=(*self.found.notes, *notes))
+
+    def _locate(self, stages: list[StageResult]) -> None:
+        first = stages[0]
+        if first.outcome == 'error' and first.stage not in ('loss', 'grads', 'forward', 'actions'):
+            self._raising(first)
+        elif first.stage in ('loss', 'grads') or isinstance(self.runs, FunctionRuns):
+            self._in_losses(stages)
+        elif first.stage in ('forward', 'actions'):
+            self._in_reads(first)
+        else:
+            getattr(self, f'_in_{first.stage}')(first)
+
+    # --- losses, and functions
+
+    def _in_losses(self, stages: list[StageResult]) -> None:
+        findings: list[Finding] = []
+        explained: list[bool | None] = []
+        for look in self._looks(stages):
+            self.tell(f'{look.loss or look.stage}: lines and modules')
+            rows = look.rows
+            if look.frontiers or rows:
+                self.tell(f'{look.loss or look.stage}: causes')
+                explained.append(look.explain())
+            findings += look.findings()
+            self._add(modules={**self.found.modules, look.loss: rows} if rows else self.found.modules)
+            self._note(*look.notes)
+        drawn = [_of_draw(loss, finding) for loss, finding in self._draws(stages)]
+        self._add(findings=tuple(_merged(findings, drawn)))
+        if explained:
+            self._add(explained=None if all(x is None for x in explained) else all(explained))
+        self._reach(stages)
+        if not self.found.findings:
+            self._raising(stages[0]) if stages[0].outcome == 'error' else self._note(_TOO_SMALL)
+
+    def _looks(self, stages: list[StageResult]) -> Iterator[Look]:
+        """One for each loss that differs in what no loss before it has, and that no cause explains."""
+        if isinstance(self.runs, FunctionRuns):
+            prefixes = {'grads': 'grads/'}
+            wrong = [prefixes.get(s.stage, '') + leaf.path for s in stages for leaf in s.leaves]
+            yield Look(stages[0].stage, '', Values(self.runs), Judge(self.runs), None, wrong, self.undone)
+            return
+        if stages[0].outcome == 'error':
+            yield from itertools.islice(filter(_fails, self._looks_of(stages, self._calls())), 1)
+            return
+        seen: set[str] = set()
+        for call in self._calls():
+            wrong = _leaves_of(stages, call.name)
+            new = set(wrong) - seen - ({'loss'} if seen else set())
+            if new and not self._is_explained(call):
+                yield from self._looks_of(stages, [call])
+            seen |= new
+
+    def _calls(self) -> list[LossCall]:
+        return [call for call in self.runs.reference64.calls() if self.loss in (None, call.name)]
+
+    def _looks_of(self, stages: list[StageResult], calls: list[LossCall]) -> Iterator[Look]:
+        for call in calls:
+            values, judge = Values(self.runs, call.name), Judge(self.runs, call)
+            layers = None if call.frozen else Layers(self.runs, call)
+            wrong = _leaves_of(stages, call.name)
+            yield Look(stages[0].stage, call.name, values, judge, layers, wrong, self.undone)
+
+    def _is_explained(self, call: LossCall) -> bool:
+        """Whether the loss agrees with the causes undone that were found in others."""
+        with applied(self.undone):
+            return bool(self.undone) and Judge(self.runs, call).margin() <= 1
+
+    def _draws(self, stages: list[StageResult]) -> list[tuple[str, DrawFinding]]:
+        """What differs in the draws of each loss that draws otherwise, each once."""
+        found: dict[str, tuple[str, DrawFinding]] = {}
+        if self.runs.pair.draws is not None:
+            for call in self.runs.reference64.calls():
+                if any(name.startswith('draws/') for name in _leaves_of(stages, call.name)):
+                    for finding in draw_findings(*draws(self.runs, call)):
+                        found.setdefault(finding.description, (call.name, finding))
+        self._add(draws=tuple(finding for _, finding in found.values()))
+        return list(found.values())
+
+    def _reach(self, stages: list[StageResult]) -> None:
+        """The table, where only gradients differ."""
+        if isinstance(self.runs, FunctionRuns) or not all(stage.stage == 'grads' for stage in stages):
+            return
+        losses = {leaf.path.removeprefix('reach/').split('/')[0] for stage in stages for leaf in stage.leaves}
+        if losses:
+            self.tell('which term reaches which network')
+            self._add(reach=tuple(reach_table(self.runs, losses)))
+
+    # --- other stages
+
+    def _in_reads(self, stage: StageResult) -> None:
+        name = stage.leaves[0].path if stage.leaves else 'batch/temperature 1.0'
+        values = Values(self.runs, given=read_programs(self.runs, stage.stage, name))
+        judge = Judge(self.runs, stage=stage.stage)
+        look = Look(stage.stage, '', values, judge, None, [leaf.path for leaf in stage.leaves], [])
+        explained = look.explain()
+        self._add(findings=tuple(look.findings()), explained=explained)
+        if not self.found.findings:
+            self._note(_TOO_SMALL)
+
+    def _in_update(self, stage: StageResult) -> None:
+        self.tell('update: what was made of right gradients')
+        found = updates(self.runs)
+        worst = {leaf.path: leaf.margin for leaf in stage.leaves}
+        findings = [_of_update(self.runs, finding, worst) for finding in found]
+        known_first = sorted(findings, key=lambda finding: not finding.is_explained)
+        explained = all(finding.cause != UNKNOWN for finding in found) if found else None
+        self._add(updates=tuple(found), findings=tuple(known_first), explained=explained)
+        if not found:
+            self._note('the steps differ, but no parameter after one does: compare the info values')
+
+    def _in_rollout(self, stage: StageResult) -> None:
+        self._note(
+            "every update agrees from the reference's state, and a free run does not: the difference grows, "
+            'no step makes it; see parity run --stage rollout --steps 100'
+        )
+
+    def _in_config(self, stage: StageResult) -> None:
+        self._add(findings=tuple(config_finding(self.runs.pair, leaf) for leaf in stage.leaves))
+
+    def _in_params(self, stage: StageResult) -> None:
+        self._add(findings=tuple(initial_findings(self.runs, stage.leaves)))
+
+    def _raising(self, stage: StageResult) -> None:
+        self._add(findings=(raised(self.runs, stage.stage),))
+
+
+def _leaves_of(stages: Iterable[StageResult], loss: str) -> list[str]:
+    """What differs in a loss, as `Judge` calls it."""
+    found = []
+    for stage in stages:
+        prefix = 'grads/' if stage.stage == 'grads' else ''
+        for leaf in stage.leaves:
+            name, _, path = leaf.path.removeprefix('reach/').partition('/')
+            found += [prefix + path] if name == loss else []
+    return found
+
+
+def _fails(look: Look) -> bool:
+    return look.fails
+
+
+def _of_draw(loss: str, finding: DrawFinding) -> Finding:
+    """A draw that differs as a place."""
+    places = (draw.place if draw else None for draw in (finding.port, finding.reference))
+    mine, theirs = (draw.describe() if draw else None for draw in (finding.port, finding.reference))
+    port, reference = map(Place.of, places)
+    return Finding(0, 'draw', 'loss', loss, port, reference, finding.description, mine, theirs)
+
+
+def _of_update(runs: Runs, finding: UpdateFinding, margins: Mapping[str, float]) -> Finding:
+    """What an update makes of right gradients as a place; margins: of the leaves that differ."""
+    before = max(margins.get(f'{finding.steps[0]}/params/{path}', 0.0) for path in finding.paths)
+    return Finding(
+        rank=0,
+        kind='update',
+        stage='update',
+        loss='',
+        port=Place.of(line_of(runs, finding)),
+        reference=None,
+        why=f'in {", ".join(finding.steps)}',
+        parameters=finding.paths,
+        cause=Cause(finding.cause, finding.description, before, finding.margin, 1),
+    )
+
+
+def _merged(findings: list[Finding], drawn: list[Finding]) -> list[Finding]:
+    """Each place once: a draw explains what follows, but a wrong key was made before it is used."""
+    by_key = [finding for finding in drawn if ' key' in finding.why and finding.port_value]
+    first = [finding for finding in drawn if finding not in by_key]
+    explained = [finding for finding in findings if finding.is_explained]
+    rest = [finding for finding in findings if not finding.is_explained]
+    found: dict[Any, Finding] = {}
+    for finding in (*explained, *first, *rest[:1], *by_key, *rest[1:]):
+        place = finding.port and (finding.port.file, finding.port.line)
+        found.setdefault(place or (finding.kind, finding.modules), finding)
+    return list(found.values())

@@ -1,0 +1,118 @@
+"""The lines of an update: those that write parameters of the port, and those that made its optimiser."""
+
+import ast
+import contextlib
+import inspect
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from parity.locating.calls import frames_at, stack_of
+from parity.locating.losses import homes, without_collection
+from parity.locating.sources import Line, is_user
+from parity.locating.updates import UpdateFinding
+from parity.runs import Runs
+
+# What is said where the optimiser is made, not where it steps.
+MADE = ('optimiser constant', 'plain gradient descent', 'parameter left out of the optimiser')
+
+
+def line_of(runs: Runs, finding: UpdateFinding) -> Line | None:
+    """The line of the port that a finding is about: where its optimiser is made, or parameters are written.
+
+    Where nothing writes them, the method of the update.
+    """
+    side: Any = runs.port64.side
+    name = finding.steps[0]
+    i, call = next((i, call) for i, call in runs.port64.script() if name == f'step{i} {call.name}')
+    made = next(_makings(side), None) if finding.cause in MADE else None
+    if made is not None:
+        return made
+    side.restore(runs.reference64.states[i])
+    writers = _writers(side, call, runs.port64.batch)
+    own = [line for name, line in writers if _is_of(side, name, finding.paths)]
+    common = Counter(line for line in own if is_user(line.file)).most_common(1)
+    if common:
+        return common[0][0]
+    # a library's optimiser that the engine steps; or nothing writes them
+    return next(_makings(side), None) if own else _method(side, call.method)
+
+
+def _is_of(side: Any, name: str, paths: tuple[str, ...]) -> bool:
+    """Whether a parameter of the port is one of the paths, or of an agent in the same network as one."""
+    if hasattr(side, 'bridge'):
+        return bool(homes(side.bridge).get(name, set()) & {without_collection(path) for path in paths})
+    return name.split('.')[0] in {path.split('/')[0] for path in paths}
+
+
+def _writers(side: Any, call: Any, batch: Any) -> list[tuple[str, Line]]:
+    """(parameter, the line that wrote it last), of those that an update writes."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    names = {id(parameter): name for name, parameter in _parameters(side).items()}
+    written: dict[str, Line] = {}
+
+    class Watching(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no hints there
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            stack = stack_of(frames_at(sys._getframe(1)))
+            for tensor in _flat(_written(function, args)) if stack else ():
+                if id(tensor) in names:
+                    written[names[id(tensor)]] = stack[0]
+            return function(*args, **(kwargs or {}))
+
+    with Watching():  # type: ignore[no-untyped-call]
+        side.update(call, batch)
+    return list(written.items())
+
+
+def _written(function: Any, args: Sequence[Any]) -> Iterator[Any]:
+    """The arguments that an operation writes into. That of a batch norm does so without declaring it."""
+    schema = function._schema
+    normalises = 'batch_norm' in schema.name and not schema.name.endswith('backward')
+    for argument, given in zip(schema.arguments, args, strict=False):
+        declared = argument.alias_info is not None and argument.alias_info.is_write
+        if declared or (normalises and argument.name.startswith('running')):
+            yield given
+
+
+def _parameters(side: Any) -> dict[str, Any]:
+    """The live parameters by name, with buffers."""
+    module = side.module if hasattr(side, 'bridge') else side.agent.network
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+def _flat(args: Iterable[Any]) -> Iterator[Any]:
+    for arg in args:
+        yield from arg if isinstance(arg, list | tuple) else (arg,)
+
+
+def _makings(side: Any) -> Iterator[Line]:
+    """The lines of the port's files that make an optimiser of the kind that it has."""
+    if hasattr(side, 'bridge'):
+        optimizer, owners = side.optimizer, [side.target.loss, type(side.module)]
+    else:
+        optimizer, owners = side.agent.network.tx, [*type(side.agent).__mro__, type(side.agent.network)]
+    for file in dict.fromkeys(_files(owners)):
+        for node in ast.walk(ast.parse(Path(file).read_text())):
+            if isinstance(node, ast.Attribute) and node.attr == type(optimizer).__name__:
+                yield Line(file, node.lineno, type(optimizer).__name__)
+
+
+def _files(owners: Iterable[Any]) -> Iterator[str]:
+    """The files of code under check that functions and classes are in."""
+    for owner in owners:
+        with contextlib.suppress(TypeError, OSError):  # what is built in is in no file
+            file = inspect.getsourcefile(owner) or ''
+            if file and is_user(file):
+                yield file
+
+
+def _method(side: Any, name: str) -> Line | None:
+    """The first line of a method of the port; a model has none."""
+    if hasattr(side, 'bridge'):
+        return None
+    function = getattr(type(side.agent), name)
+    _, line = inspect.getsourcelines(function)
+    return Line(inspect.getsourcefile(function) or '', line, function.__qualname__)

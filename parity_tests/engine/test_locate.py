@@ -1,0 +1,285 @@
+"""parity.locate: the line, the module and the cause, from the first stage that differs."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+import parity
+from parity import Case, Divergence, ParityError
+from parity.locating.divergence import Finding
+from parity_tests.engine import broken_ports, model_pairs
+
+X = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+
+
+def functions(reference: Callable[..., Any], port: Callable[..., Any], x: np.ndarray = X) -> Divergence:
+    return parity.locate(reference=reference, port=port, inputs=(x,))
+
+
+def first(found: Divergence) -> Finding:
+    assert found.outcome == 'mismatch', found.notes
+    assert [finding.rank for finding in found.findings] == list(range(1, len(found.findings) + 1))
+    return found.findings[0]
+
+
+def said(finding: Finding) -> tuple[str, str, str]:
+    """(kind, the port's line, the name of the cause)."""
+    assert finding.port is not None
+    assert finding.cause is not None
+    return finding.kind, finding.port.text, finding.cause.name
+
+
+# --- functions
+
+
+def weighted(x: Any) -> Any:
+    y = jnp.tanh(x)
+    weights = jax.nn.softmax(y, -1)
+    return {'mean': (weights * x).sum(-1), 'spread': jnp.var(y, -1)}
+
+
+def same(x: Any) -> Any:
+    y = torch.tanh(x)
+    weights = torch.softmax(y, -1)
+    return {'mean': (weights * x).sum(-1), 'spread': y.var(-1, correction=0)}
+
+
+def other_axis(x: Any) -> Any:
+    y = torch.tanh(x)
+    weights = torch.softmax(y, 0)
+    return {'mean': (weights * x).sum(-1), 'spread': y.var(-1, correction=0)}
+
+
+def two_mistakes(x: Any) -> Any:
+    y = torch.tanh(x)
+    weights = torch.softmax(y, 0)
+    spread = y.var(-1)
+    return {'mean': (weights * x).sum(-1), 'spread': spread}
+
+
+def detached(x: Any) -> Any:
+    y = torch.tanh(x)
+    weights = torch.softmax(y.detach(), -1)
+    return {'mean': (weights * x).sum(-1), 'spread': y.var(-1, correction=0)}
+
+
+def raising(x: Any) -> Any:
+    y = torch.tanh(x)
+    return {'mean': y @ y, 'spread': y.var(-1, correction=0)}
+
+
+def test_a_correct_function_has_no_findings() -> None:
+    found = functions(weighted, same)
+    assert found.outcome == 'match'
+    assert (found.stages, found.findings, found.explained, found.notes) == ((), (), None, ())
+
+
+def test_twin_a_wrong_line_is_found_with_its_cause() -> None:
+    found = functions(weighted, other_axis)
+    finding = first(found)
+    assert said(finding) == ('value', 'weights = torch.softmax(y, 0)', 'other axis')
+    assert finding.reference is not None
+    assert finding.reference.text == 'weights = jax.nn.softmax(y, -1)'
+    assert finding.reaches == ('mean',)
+    assert any('tanh' in agreed for agreed in finding.agreed)
+    assert found.explained is True
+    assert [stage.stage for stage in found.stages] == ['forward']
+
+
+def test_each_of_two_mistakes_has_its_own_cause() -> None:
+    found = functions(weighted, two_mistakes)
+    causes = {f.port.text: f.cause.name for f in found.findings if f.is_explained and f.port and f.cause}
+    assert causes == {
+        'weights = torch.softmax(y, 0)': 'other axis',
+        'spread = y.var(-1)': 'biased variance',
+    }
+    assert found.explained is True
+
+
+def test_a_gradient_alone_is_found_where_it_stops() -> None:
+    finding = first(functions(weighted, detached))
+    assert said(finding) == ('cotangent', 'weights = torch.softmax(y.detach(), -1)', 'detach too many')
+    assert finding.stage == 'grads'
+
+
+def test_a_function_that_raises_has_its_line_and_what_agreed() -> None:
+    finding = first(functions(lambda x: {**weighted(x), 'mean': jnp.tanh(x) @ jnp.tanh(x).T}, raising))
+    assert finding.kind == 'error'
+    assert finding.port is not None
+    assert finding.port.text.startswith("return {'mean': y @ y")
+    assert finding.why.startswith('raises RuntimeError: mat1 and mat2')
+    assert any('tanh' in agreed for agreed in finding.agreed)
+
+
+def test_an_unknown_cause_has_the_nearest_change() -> None:
+    def port(x: Any) -> Any:
+        y = torch.tanh(x)
+        z = torch.sin(3 * y) / 7
+        return z
+
+    found = functions(jnp.tanh, port)
+    assert first(found).cause is not None
+    assert not first(found).is_explained
+    assert found.explained is None
+
+
+def test_a_difference_in_float32_alone_is_said_and_not_located() -> None:
+    def port(x: torch.Tensor) -> torch.Tensor:
+        return torch.sin(x) + (1e-5 if x.dtype == torch.float32 else 0.0)
+
+    found = functions(jnp.sin, port)
+    assert found.outcome == 'error'
+    assert [stage.dtype for stage in found.stages] == ['float32']
+    assert not found.findings
+    assert found.notes[0].startswith('float64 agrees')
+
+
+@pytest.mark.filterwarnings('ignore:.torch.jit.script_method. is deprecated')  # torch's own compiler uses it
+def test_a_compiled_function_is_looked_into() -> None:
+    def port(x: torch.Tensor) -> torch.Tensor:
+        return functional.gelu(x)
+
+    finding = first(functions(jax.nn.gelu, torch.compile(port)))
+    assert said(finding) == ('value', 'return functional.gelu(x)', 'gelu variant')
+
+
+def test_all_that_was_found_is_json() -> None:
+    found = functions(weighted, two_mistakes)
+    read = json.loads(json.dumps(found.as_dict(), allow_nan=False))
+    assert (read['format'], read['outcome']) == (1, 'mismatch')
+    assert read['findings'][0]['port']['text'] == first(found).port.text  # type: ignore[union-attr]
+    assert read['stages'][0]['leaves'][0]['path'] == found.stages[0].leaves[0].path
+    assert set(read) == {'format', 'outcome', *(field.name for field in dataclasses.fields(Divergence))}
+
+
+def test_nothing_to_locate_is_refused(raised: Callable[[Callable[[], object]], list[str]]) -> None:
+    assert raised(lambda: parity.locate(reference=jnp.sin))[0] == 'there is nothing to locate in'
+
+
+def test_a_reference_that_raises_is_refused() -> None:
+    def reference(x: Any) -> Any:
+        raise ValueError('not written yet')
+
+    with pytest.raises(ParityError, match='the reference raises in forward'):
+        functions(reference, torch.sin)
+
+
+# --- models and agents
+
+
+@pytest.fixture(scope='module')
+def linen_epsilon() -> Divergence:
+    return parity.locate(model_pairs.LINEN_EPSILON, case=Case(seed=1), stage='loss')
+
+
+def test_a_wrong_module_and_its_line_are_one_finding(linen_epsilon: Divergence) -> None:
+    finding = first(linen_epsilon)
+    assert finding.kind == 'module'
+    assert finding.modules == ('LayerNorm_0',)
+    assert finding.port is not None
+    assert 'self.norm(self.inner(x))' in finding.port.text
+    assert finding.cause is not None
+    assert finding.cause.description == 'LayerNorm.eps = 1e-06 instead of 1e-05'
+    assert linen_epsilon.explained is True
+    assert sum('LayerNorm_0' in finding.modules for finding in linen_epsilon.findings) == 1
+
+
+def test_every_module_call_is_a_row(linen_epsilon: Divergence) -> None:
+    rows = {row.path: row.forward for row in linen_epsilon.modules['train']}
+    assert rows['LayerNorm_0'] == 'culprit'
+    assert rows['Dense_0'] == 'match'
+
+
+def test_twin_the_correct_model_has_no_findings() -> None:
+    found = parity.locate(model_pairs.LINEN, case=Case(seed=1), stage='loss')
+    assert (found.outcome, found.findings) == ('match', ())
+
+
+def test_an_agent_and_the_command_that_locates_again() -> None:
+    found = parity.locate(broken_ports.MEAN_FOR_MIN, case=Case(seed=1), stage='loss', loss='finetuning_full')
+    finding = first(found)
+    kind, line, cause = said(finding)
+    assert (kind, cause) == ('value', 'other reduction')
+    assert line.endswith('.mean(axis=0)')
+    assert finding.difference is not None
+    assert finding.allowed is not None
+    assert finding.difference > 1e6 * finding.allowed
+    assert found.command == (
+        'parity locate mean_for_min --seed 1 --values plain --stage loss --loss finetuning_full'
+    )
+
+
+def test_unknown_stages_and_losses_are_refused() -> None:
+    for words in ({'stage': 'lost'}, {'loss': 'training'}):
+        with pytest.raises(ParityError, match=r'unknown (stage|loss): '):
+            parity.locate(broken_ports.MEAN_FOR_MIN, case=Case(), **words)
+
+
+def test_a_default_that_differs_is_found_on_its_line() -> None:
+    finding = first(parity.locate(broken_ports.OTHER_DEFAULT, case=Case(), stage='config'))
+    assert finding.kind == 'config'
+    assert finding.port is not None
+    assert finding.port.text.startswith("'expectile'") or finding.port.function == 'get_config'
+
+
+def test_initial_values_are_found_at_the_classes_that_make_them() -> None:
+    found = parity.locate(broken_ports.TORCH_INITIAL_VALUES, case=Case(), stage='params')
+    assert {finding.port.text.split('(')[0] for finding in found.findings if finding.port} == {'def __init__'}
+    assert len(found.findings) == 2
+
+
+def test_a_port_that_raises_has_its_line() -> None:
+    finding = first(parity.locate(broken_ports.RAISING, case=Case(), stage='loss'))
+    assert finding.kind == 'error'
+    assert finding.loss == 'finetuning_full'
+    assert finding.port is not None
+    assert finding.port.text == "raise NotImplementedError('not ported yet')"
+
+
+@pytest.mark.slow
+def test_a_leak_is_a_cotangent_with_its_cells() -> None:
+    found = parity.locate(broken_ports.LEAKY_TARGET, case=Case(seed=1))
+    kind, _, cause = said(first(found))
+    assert (kind, cause) == ('cotangent', 'frozen or trained network')
+    differing = {(cell.term, cell.network) for cell in found.reach if cell.differs}
+    assert differing == {('value/value_loss', 'modules_target_critic')}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('pair', 'cause', 'line'),
+    [
+        ('TARGET_AFTER_STEP', 'target from the values after the step', 'param.copy_(value)'),
+        ('NONE_FOR_ZERO', 'parameter without gradient skipped', ''),
+    ],
+)
+def test_an_update_is_found_where_it_writes(pair: str, cause: str, line: str) -> None:
+    found = parity.locate(getattr(broken_ports, pair), case=Case(seed=1), stage='update')
+    kind, text, name = said(first(found))
+    assert (kind, name) == ('update', cause)
+    assert line in text
+    assert found.updates
+
+
+@pytest.mark.slow
+def test_actions_are_found_where_they_are_sampled() -> None:
+    found = parity.locate(broken_ports.NO_TEMPERATURE, case=Case(seed=1), stage='actions')
+    texts = [finding.port.text for finding in found.findings if finding.port]
+    assert 'return super().sample_actions(observations, seed=seed)' in texts
+
+
+@pytest.mark.slow
+def test_without_a_case_the_first_that_differs_is_used() -> None:
+    found = parity.locate(model_pairs.NNX_VARIANCE)
+    assert found.case == 'seed 0 plain values'
+    assert {stage.stage for stage in found.stages} == {'update'}
+    assert found.findings[0].port is not None
+    assert found.findings[0].port.text == 'return self.layers(x)'  # where the running variance is written
