@@ -147,6 +147,7 @@ def mutate(folder: Path, *options: str) -> tuple[int, list[results.Result]]:
     return done.returncode, [results.parse(json.loads(line)) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.slow  # compiles references
 def test_a_user_s_port_is_mutated_resumed_and_left_alone(mine: Path) -> None:
     before = {path.name: path.read_bytes() for path in mine.glob('*.py')}
     chosen = [f'--operators={name}' for name in ('gelu_variant', 'power', 'weight_decay', 'sign')]
@@ -182,6 +183,7 @@ reason = 'nobody reads it'
 """
 
 
+@pytest.mark.slow  # compiles references
 def test_a_survivor_with_a_reason_is_equivalent(mine: Path) -> None:
     (mine / results.EQUIVALENT).write_text(EQUIVALENT)
     code, found = mutate(mine, '--operators=sign', '--no-resume', '--reports', 'others')
