@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from parity.comparison import Leaf
 from parity.report import files, plots, series
 from parity.report.json import worst_of_stages
+from parity.report.locating import short
 from parity.stages import STAGES
 from parity.verdict import CaseResult, Outcome, StageResult, Verdict, describe
 
@@ -72,7 +73,7 @@ def pair_page(verdict: Verdict) -> str:
         _growth('The largest error of any parameter after each step', 'error', errors, names, None),
         _growth('The worst margin of any leaf after each step', 'margin', margins, names, 1.0),
     ]
-    return _render(
+    return render(
         'pair.html',
         verdict=verdict,
         stages=stages_of(verdict),
@@ -87,7 +88,7 @@ def index_page(verdicts: Sequence[Verdict]) -> str:
     """The page over all pairs."""
     stages = dict.fromkeys([*STAGES, *(stage.stage for v in verdicts for _, stage in v.stages())])
     rows = [(verdict, _by_dtype(verdict)) for verdict in verdicts]
-    return _render('index.html', rows=rows, stages=list(stages), versions=_all_versions(verdicts))
+    return render('index.html', rows=rows, stages=list(stages), versions=_all_versions(verdicts))
 
 
 def stages_of(verdict: Verdict) -> dict[str, list[Precision]]:
@@ -202,10 +203,14 @@ def _environment() -> 'Environment':
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=_number, heat=_heat, stem=files.stem)
+    environment.filters.update(number=_number, heat=_heat, short=short)
+    environment.filters.update(
+        {name.__name__: name for name in (files.stem, files.located_stem, files.case_name)}
+    )
     environment.globals.update(symbols=SYMBOLS, what=STAGES, longest=LONGEST)
     return environment
 
 
-def _render(template: str, **values: object) -> str:
+def render(template: str, **values: object) -> str:
+    """A page from one of the templates; all text in it is escaped."""
     return _environment().get_template(template).render(values)
