@@ -116,7 +116,7 @@ def _problems(fields: Mapping[str, Any], pair: Pair) -> list[str]:
         'seed': _is_whole(fields['seed'], 0),
         'sizes': _are_sizes(fields['sizes'], letters_of(pair)),
         'config': isinstance(fields['config'], dict)
-        and fields['config'].keys() <= {*pair.get_config('port')},
+        and fields['config'].keys() <= {*pair.get_config('reference')},
         'values': fields['values'] in STYLES,
     }
     return [f'{name} {fields[name]!r}' for name, is_good in checks.items() if not is_good]

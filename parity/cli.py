@@ -78,9 +78,8 @@ def run(
     with progress() as tell:
         choice, jobs = _choice(stages, dtypes, device), jobs or os.cpu_count() or 1
         if reference is None:
-            verdicts = check_pairs(
-                names, examples, seed, {**choice, 'steps': steps, 'locate': where}, jobs, tell
-            )
+            choice |= {'steps': steps, 'locate': where}
+            verdicts = check_pairs(names, examples, seed, choice, jobs, tell)
         else:
             chosen = original.pairs_of(reference, names, strict=bool(pairs))
             cases = {name: generated.all_cases(find(name), examples, seed) for name in chosen}

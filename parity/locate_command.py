@@ -63,14 +63,8 @@ def locate_one(
         case, divergence = first_divergence(pair, cases, stage, loss, 0, device, tell)
         smallest: Smallest | None = None
         if reports is not None and divergence.stages:
-            if shrink:
-                options: dict[str, Any] = {
-                    'loss': loss,
-                    'device': device,
-                    'seconds': shrink,
-                    'progress': tell,
-                }
-                case = shrunk(found, case, divergence.stages[0], **options)
+            how: dict[str, Any] = {'loss': loss, 'device': device, 'progress': tell}
+            case = shrunk(found, case, divergence.stages[0], seconds=shrink, **how) if shrink else case
             smallest = _left(reports, found, pair, case)
     _show(divergence, top, as_json)
     for path in locate_page.write(divergence, reports, smallest) if reports is not None else ():

@@ -76,11 +76,9 @@ def check_pair(name: str, examples: int, seed: int, choice: dict[str, Any], prog
             return check_growth(pair, steps, sources=fixtures.names(), seed=seed, **common)
         cases = all_cases(pair, examples, seed)
         verdict = check(name, cases=cases, stages=stages, **common)
-        return (
-            with_located(verdict, locating(name, cases, choice, progress))
-            if choice.get('locate')
-            else verdict
-        )
+        if choice.get('locate'):
+            verdict = with_located(verdict, locating(name, cases, choice, progress))
+        return verdict
     finally:
         backends.release()  # no other pair uses its programs
 
