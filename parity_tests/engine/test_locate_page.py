@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from parity.cli import app
 from parity.locating.divergence import Divergence, Place
+from parity.locating.reach import ReachCell
 from parity.report import files, html, locate_page
 from parity.report.locate_page import Smallest
 from parity_tests.engine.located import DRAW, FOUND, UPDATE
@@ -95,6 +96,12 @@ def test_calls_that_agree_are_folded_and_named() -> None:
     assert '2 calls agree' in page
     assert '<details><summary><span class="match">' in page
     assert 'other/up' in page
+
+
+def test_the_table_has_every_network_of_its_terms() -> None:
+    cell = ReachCell('train', 'other', 'policy', True, False)
+    words = Page(locate_page.page(dataclasses.replace(FOUND, reach=(*FOUND.reach, cell)))).words()
+    assert 'term net target policy loss both ✗ port only other ✗ reference only' in words
 
 
 def test_a_large_divergence_makes_no_large_page() -> None:
