@@ -99,9 +99,9 @@ def test_calls_that_agree_are_folded_and_named() -> None:
 
 
 def test_the_table_has_every_network_of_its_terms() -> None:
-    cell = ReachCell('train', 'other', 'policy', True, False)
+    cell = ReachCell('train', 'other', 'Net', True, False)
     words = Page(locate_page.page(dataclasses.replace(FOUND, reach=(*FOUND.reach, cell)))).words()
-    assert 'term net target policy loss both ✗ port only other ✗ reference only' in words
+    assert 'term net target Net loss both ✗ port only other ✗ reference only' in words
 
 
 def test_a_large_divergence_makes_no_large_page() -> None:
