@@ -3,7 +3,6 @@
 import os
 import sys
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,14 +10,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from parity import backends, generated, locate_command, original, twins
+from parity import backends, case_files, generated, locate_command, original, twins
 from parity.check import DTYPES, check
 from parity.errors import ParityError, unknown
-from parity.locating.locate import locate
+from parity.locating.first import with_located
 from parity.mutating.command import mutate_command
 from parity.options import (
+    CaseFile,
     Device,
     Dtypes,
+    Locates,
     Original,
     Pairs,
     Reports,
@@ -31,8 +32,9 @@ from parity.options import (
     progress,
 )
 from parity.pair import Pair, find, registered
-from parity.parallel import check_pairs
-from parity.report import diff, json, locating, text
+from parity.parallel import check_pairs, locating
+from parity.report import diff, json, text
+from parity.report.locating import short
 from parity.stages import STAGES
 from parity.verdict import Outcome, Verdict, worst
 
@@ -64,6 +66,7 @@ def run(
     device: Device = 'cpu',
     reference: Original = None,
     jobs: Annotated[int, typer.Option(help='Pairs checked at once; 0 for one per core.', min=0)] = 0,
+    where: Locates = True,
 ) -> None:
     """Check pairs on the recorded transitions and on generated cases; a table and reports/."""
     names = pairs or list(registered())
@@ -76,7 +79,8 @@ def run(
     with progress() as tell:
         choice, jobs = _choice(stages, dtypes, device), jobs or os.cpu_count() or 1
         if reference is None:
-            verdicts = check_pairs(names, examples, seed, {**choice, 'steps': steps}, jobs, tell)
+            choice |= {'steps': steps, 'locate': where}
+            verdicts = check_pairs(names, examples, seed, choice, jobs, tell)
         else:
             chosen = original.pairs_of(reference, names, strict=bool(pairs))
             cases = {name: generated.all_cases(find(name), examples, seed) for name in chosen}
@@ -97,26 +101,21 @@ def check_one(
     reports: Annotated[Path | None, typer.Option(help='A folder for an HTML and a JSON report.')] = None,
     device: Device = 'cpu',
     reference: Original = None,
-    where: Annotated[
-        bool, typer.Option('--locate/--no-locate', help='Say at which lines a mismatch begins.')
-    ] = True,
+    case_file: CaseFile = None,
+    where: Locates = True,
 ) -> None:
     """Check one case of one pair: the command that a mismatch prints."""
-    case = generated.parse_case(find(pair), seed, settings, sizes, values, source)
-    located: list[str] = []
+    case = case_files.chosen(find(pair), case_file, seed, settings, sizes, values, source)
     with progress() as tell:
         choice = _choice(stages, dtypes, device)
         if reference is None:
             verdicts = [check(pair, cases=[case], progress=tell, **choice)]
             if where:
-                located = locating.first_lines(
-                    verdicts[0],
-                    lambda _, stage: locate(pair, case=case, stage=stage, device=device, progress=tell),
-                )
+                verdicts = [with_located(verdicts[0], locating(pair, [case], choice, tell))]
         else:
             original.pairs_of(reference, [pair], strict=True)
             verdicts = original.check_original(reference, {pair: [case]}, choice, 1, tell)
-    _finish(verdicts, reports, located=located)
+    _finish(verdicts, reports)
 
 
 @app.command('list')
@@ -252,14 +251,13 @@ def _choice(stages: list[str] | None, dtypes: list[str] | None, device: str) -> 
     return {'stages': stages, 'dtypes': dtypes or DTYPES, 'device': device}
 
 
-def _finish(
-    verdicts: list[Verdict], reports: Path | None, junit: Path | None = None, located: Sequence[str] = ()
-) -> None:
+def _finish(verdicts: list[Verdict], reports: Path | None, junit: Path | None = None) -> None:
     console.print(text.overview(verdicts))
-    for line in (line for verdict in verdicts for line in text.failures(verdict)):
-        console.print(line, soft_wrap=True)
-    for line_of_place in located:
-        console.print(f'  {line_of_place}', markup=False, highlight=False, soft_wrap=True)
+    for verdict in verdicts:
+        for line in text.failures(verdict):
+            console.print(line, soft_wrap=True)
+        for place in short(verdict.located) if verdict.located else ():
+            console.print(f'  {place}', markup=False, highlight=False, soft_wrap=True)
     for growth in (growth for verdict in verdicts for growth in verdict.growth):
         console.print(growth.says, soft_wrap=True)
     for verdict in verdicts:
@@ -275,7 +273,7 @@ def _finish(
 def _write(verdicts: list[Verdict], reports: Path | None, junit: Path | None) -> list[Path]:
     """Write what was asked for; what a person or CI opens first."""
     # imported here, because they load a plotting library and an XML one
-    from parity.report import html
+    from parity.report import html, locate_page
     from parity.report import junit as junit_report
 
     written = []
@@ -284,6 +282,8 @@ def _write(verdicts: list[Verdict], reports: Path | None, junit: Path | None) ->
     if reports is not None:
         json.write(verdicts, reports)
         *_, index = html.write(verdicts, reports)
+        for located in (verdict.located for verdict in verdicts if verdict.located):
+            locate_page.write(located, reports)
         written.append(index)
     return written
 

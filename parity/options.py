@@ -30,6 +30,10 @@ Source = Annotated[
     str | None,
     typer.Option(help='generated, which is the default, recorded transitions, or a .safetensors batch.'),
 ]
+CaseFile = Annotated[
+    Path | None, typer.Option('--case', help='The case in a file that parity locate --reports wrote.')
+]
+Locates = Annotated[bool, typer.Option('--locate/--no-locate', help='Say at which lines a mismatch begins.')]
 
 
 @contextlib.contextmanager

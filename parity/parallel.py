@@ -9,9 +9,13 @@ from typing import Any, TypeVar
 
 import fixtures
 from parity import backends
+from parity.cases import Case
 from parity.check import check, known
 from parity.generated import all_cases
 from parity.growth import check_growth
+from parity.locating.divergence import Divergence
+from parity.locating.first import with_located
+from parity.locating.locate import locate
 from parity.pair import find
 from parity.stages import STAGES, stages_of
 from parity.verdict import Verdict
@@ -59,7 +63,10 @@ def in_processes(
 
 
 def check_pair(name: str, examples: int, seed: int, choice: dict[str, Any], progress: Progress) -> Verdict:
-    """The verdict of one pair, in those of the chosen stages that it has; or of a long run."""
+    """The verdict of one pair, in those of the chosen stages that it has; or of a long run.
+
+    Its first mismatch is located, if that is chosen, while its programs are still there.
+    """
     pair = find(name)
     common = {'dtypes': choice['dtypes'], 'device': choice['device'], 'progress': progress}
     asked = known('stage', choice['stages'] or list(STAGES), list(STAGES))
@@ -67,9 +74,22 @@ def check_pair(name: str, examples: int, seed: int, choice: dict[str, Any], prog
     try:
         if steps := choice.get('steps'):
             return check_growth(pair, steps, sources=fixtures.names(), seed=seed, **common)
-        return check(name, cases=all_cases(pair, examples, seed), stages=stages, **common)
+        cases = all_cases(pair, examples, seed)
+        verdict = check(name, cases=cases, stages=stages, **common)
+        if choice.get('locate'):
+            verdict = with_located(verdict, locating(name, cases, choice, progress))
+        return verdict
     finally:
         backends.release()  # no other pair uses its programs
+
+
+def locating(
+    name: str, cases: Sequence[Case], choice: dict[str, Any], progress: Progress
+) -> Callable[[int, str], Divergence]:
+    """`locate` for one of these cases of a pair, and a stage."""
+    return lambda i, stage: locate(
+        name, case=cases[i], stage=stage, device=choice['device'], progress=progress
+    )
 
 
 def _longest_first(name: str) -> int:

@@ -30,6 +30,7 @@ from parity.check import DTYPES, check
 from parity.errors import MismatchError, ParityError
 from parity.functions import check_functions
 from parity.locating.divergence import Divergence
+from parity.locating.first import with_located
 from parity.locating.locate import locate
 from parity.pair import Pair, find
 from parity.verdict import Verdict, merged
@@ -138,10 +139,11 @@ class ParityCheck:
         return verdict
 
     def _located(self, verdict: Verdict, locate_in: Callable[[int, str], Divergence]) -> list[str]:
-        from parity.report.locating import first_lines
+        from parity.report.locating import short
 
         locates, self.locates = self.locates, False
-        return first_lines(verdict, locate_in) if locates else []
+        located = with_located(verdict, locate_in).located if locates else None
+        return short(located) if located is not None else []
 
 
 @pytest.fixture

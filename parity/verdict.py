@@ -3,10 +3,13 @@
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from parity.comparison import Leaf
 from parity.errors import MismatchError, ParityError
+
+if TYPE_CHECKING:
+    from parity.locating.divergence import Divergence
 
 Outcome = Literal['match', 'mismatch', 'error', 'not_run']
 
@@ -98,13 +101,14 @@ class Growth:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found for a pair; growth: of long runs only."""
+    """What was found for a pair; growth: of long runs only; located: where its first mismatch begins."""
 
     pair: str
     cases: tuple[CaseResult, ...]
     versions: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     growth: tuple[Growth, ...] = ()
+    located: 'Divergence | None' = None
 
     @property
     def outcome(self) -> Outcome:
@@ -137,9 +141,14 @@ class Verdict:
             raise could_not_check(self.pair, None, None)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON, outcomes included; what JSON has no number for, infinity, is text."""
+        """Plain values for JSON, outcomes included; what JSON has no number for, infinity, is text.
+
+        What was located is not in it, see `Divergence.as_dict`.
+        """
         cases = [{**plain(case), 'outcome': case.outcome} for case in self.cases]
-        return {**plain(replace(self, cases=())), 'outcome': self.outcome, 'cases': cases}
+        whole = plain(replace(self, cases=(), located=None))
+        del whole['located']
+        return {**whole, 'outcome': self.outcome, 'cases': cases}
 
 
 def plain(value: Any) -> Any:

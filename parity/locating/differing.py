@@ -42,6 +42,11 @@ def first_differing(
     return []
 
 
+def still_differs(runs: Runs, stage: StageResult, loss: str | None) -> bool:
+    """Whether another case has the outcome of this stage, which is not 'match', in the same precision."""
+    return _differing(_compared(runs, stage.stage, stage.dtype), loss).outcome == stage.outcome
+
+
 def _compared(runs: Runs, stage: str, dtype: str) -> StageResult:
     """A stage; gradients first without the table of what reaches what, which takes a program of its own."""
     result = check_stage(runs, stage, dtype, reach=False)

@@ -1,7 +1,7 @@
 """The entry point: a pair on a case, or on the first that differs, or two bare functions."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from parity.cases import Case
 from parity.errors import ParityError
@@ -45,19 +45,34 @@ def locate(
     Raises ParityError for bad arguments, and where the reference raises. What the port raises is located.
     """
     tell = progress or (lambda _: None)
-    with uncompiled():
-        if pair is None:
+    if pair is None:
+        with uncompiled():
             return _of_functions(reference, port, inputs, grads, jit, seed, device, stage, tell)
-        target = pair if isinstance(pair, str) else pair.name
-        pair = find(pair) if isinstance(pair, str) else pair
-        tried: list[Divergence] = []
-        for one in _default_cases(pair, seed) if case is None else [case]:
-            tell(f'{pair.name}: {one.describe()}')
-            command = _command(one, target, stage, loss)
-            tried.append(Locating(Runs(pair, one, device), command, stage, loss, tell).divergence())
-            if tried[-1].outcome != 'match':
-                return tried[-1]
-        return dataclasses.replace(tried[-1], case='; '.join(found.case for found in tried))
+    cases = None if case is None else [case]
+    return first_divergence(pair, cases, stage, loss, seed, device, tell)[1]
+
+
+def first_divergence(
+    pair: Pair | str,
+    cases: Iterable[Case] | None,
+    stage: str | None,
+    loss: str | None,
+    seed: int,
+    device: str,
+    tell: Tell,
+) -> tuple[Case, Divergence]:
+    """The first of the cases that differs and what was located in it; else the last, which stands for all."""
+    target = pair if isinstance(pair, str) else pair.name
+    pair = find(pair) if isinstance(pair, str) else pair
+    tried: list[Divergence] = []
+    for case in _default_cases(pair, seed) if cases is None else cases:
+        tell(f'{pair.name}: {case.describe()}')
+        with uncompiled():
+            command = _command(case, target, stage, loss)
+            tried.append(Locating(Runs(pair, case, device), command, stage, loss, tell).divergence())
+        if tried[-1].outcome != 'match':
+            return case, tried[-1]
+    return case, dataclasses.replace(tried[-1], case='; '.join(found.case for found in tried))
 
 
 def _of_functions(

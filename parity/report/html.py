@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from parity.comparison import Leaf
 from parity.report import files, plots, series
 from parity.report.json import worst_of_stages
+from parity.report.locating import short
 from parity.stages import STAGES
 from parity.verdict import CaseResult, Outcome, StageResult, Verdict, describe
 
@@ -202,11 +203,14 @@ def _environment() -> 'Environment':
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=_number, heat=_heat, stem=files.stem)
+    environment.filters.update(number=_number, heat=_heat, short=short)
+    environment.filters.update(
+        {name.__name__: name for name in (files.stem, files.located_stem, files.case_name)}
+    )
     environment.globals.update(symbols=SYMBOLS, what=STAGES, longest=LONGEST)
     return environment
 
 
 def render(template: str, **values: object) -> str:
-    """A page from one of the templates."""
+    """A page from one of the templates; all text in it is escaped."""
     return _environment().get_template(template).render(values)

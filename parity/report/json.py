@@ -13,8 +13,10 @@ FORMAT = 1
 
 def write(verdicts: Sequence[Verdict], folder: Path) -> list[Path]:
     """Write `<pair>.json` for each verdict, then `index.json`; returns the paths."""
-    written = [_write(folder / f'{files.stem(verdict.pair)}.json', report(verdict)) for verdict in verdicts]
-    return [*written, _write(folder / 'index.json', index(verdicts))]
+    written = [
+        write_content(folder / f'{files.stem(verdict.pair)}.json', report(verdict)) for verdict in verdicts
+    ]
+    return [*written, write_content(folder / 'index.json', index(verdicts))]
 
 
 def report(verdict: Verdict) -> dict[str, Any]:
@@ -64,6 +66,7 @@ def _badness(entry: dict[str, Any]) -> tuple[int, float]:
     return ('match', 'not_run', 'mismatch', 'error').index(entry['outcome']), entry['margin']
 
 
-def _write(path: Path, content: dict[str, Any]) -> Path:
+def write_content(path: Path, content: dict[str, Any]) -> Path:
+    """Write plain values as one line."""
     # without indentation, which Python's encoder writes ten times more slowly: 100,000 leaves are for tools
     return files.write(path, json.dumps(content, allow_nan=False) + '\n')

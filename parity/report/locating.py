@@ -1,8 +1,7 @@
 """A divergence on the terminal: the tree of calls, and each place with its lines, values and cause."""
 
-import linecache
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from rich.columns import Columns
 from rich.console import Group, RenderableType
@@ -12,10 +11,10 @@ from rich.tree import Tree
 
 from parity.locating.divergence import Divergence, Finding, Place
 from parity.locating.layers import LayerRow
+from parity.report.parts import Call, calls, excerpt
 from parity.report.text import COLOURS
-from parity.verdict import Verdict
 
-CONTEXT = 2
+SOME = 2
 STYLES = {'culprit': 'bold red', 'carrier': 'yellow', 'missing': 'magenta', 'match': 'dim'}
 
 
@@ -47,66 +46,19 @@ def short(divergence: Divergence) -> list[str]:
     return [f'port      {_named(first.port)}', f'reference {_named(first.reference)} — {cause}']
 
 
-def first_lines(verdict: Verdict, locate: Callable[[int, str], Divergence]) -> list[str]:
-    """`short` for the first stage that differs; locate: called with the number of its case, and the stage.
-
-    What cannot be located says so: it must not hide what a check has found.
-    """
-    for i, case in enumerate(verdict.cases):
-        for stage in case.stages:
-            if stage.outcome == 'mismatch':
-                # contractions are values on the way to the losses
-                name = 'loss' if stage.stage == 'contractions' else stage.stage
-                try:
-                    return short(locate(i, name))
-                except Exception as error:  # whatever it is, the mismatch is what matters
-                    return [f'not located: {type(error).__name__}: {error}'.splitlines()[0]]
-    return []
-
-
 def tree(loss: str, rows: tuple[LayerRow, ...]) -> Tree:
     """The calls of modules, those that agree folded to a count."""
-    children: dict[int | None, list[LayerRow]] = {}
-    shown = {row.order for row in rows}
-    for row in rows:
-        children.setdefault(row.parent if row.parent in shown else None, []).append(row)
     root = Tree(Text(f'modules called in {loss}', 'bold'))
-    _branches(root, None, children)
+    _branches(root, calls(rows))
     return root
 
 
-def _branches(branch: Tree, parent: int | None, children: dict[int | None, list[LayerRow]]) -> None:
-    agreeing = 0
-    for row in children.get(parent, []):
-        if _agrees(row, children):
-            agreeing += 1 + len(list(_below(row, children)))
-            continue
-        _branches(branch.add(_called(row)), row.order, children)
-    if agreeing:
+def _branches(branch: Tree, made: tuple[Call, ...]) -> None:
+    for call in (call for call in made if not call.agrees):
+        text = Text(call.name, STYLES[call.status]).append(f'  {call.says}')
+        _branches(branch.add(text), call.inner)
+    if agreeing := sum(call.count for call in made if call.agrees):
         branch.add(Text(f'{agreeing} calls agree', STYLES['match']))
-
-
-def _below(row: LayerRow, children: dict[int | None, list[LayerRow]]) -> Iterator[LayerRow]:
-    for child in children.get(row.order, []):
-        yield child
-        yield from _below(child, children)
-
-
-def _agrees(row: LayerRow, children: dict[int | None, list[LayerRow]]) -> bool:
-    return all(one.forward == one.backward == 'match' for one in (row, *_below(row, children)))
-
-
-def _called(row: LayerRow) -> Text:
-    worse = max(row.forward, row.backward, key=list(STYLES)[::-1].index)
-    number = f' call {row.number}' if row.number else ''
-    text = Text(f'{row.path or "the model"}{number}', STYLES[worse])
-    kinds = dict.fromkeys(
-        f'{name} {way}' for name, way in ((row.forward, 'forward'), (row.backward, 'backward'))
-    )
-    text.append(f'  {", ".join(kind for kind in kinds if not kind.startswith("match"))}')
-    if row.is_culprit:
-        text.append(f'  {row.problem or f"{row.leaf}: error {row.error:.2e}, allowed {row.allowed:.2e}"}')
-    return text
 
 
 def place(finding: Finding) -> Panel:
@@ -139,22 +91,15 @@ def _source(side: str, at: Place | None) -> Iterator[Text]:
     if at is None:
         yield Text(f'{side}: no line is known', 'dim')
         return
-    yield Text(f'{side} {os.path.basename(at.file)}:{at.line} in {at.function}', 'bold cyan')
-    texts = linecache.getlines(at.file)
-    numbers = range(max(at.line - CONTEXT, 1), min(at.line + CONTEXT, len(texts)) + 1)
-    indentation = min((_indentation(texts[i - 1]) for i in numbers if texts[i - 1].strip()), default=0)
-    for i in numbers:
-        text = f'{">" if i == at.line else " "} {i:4} {texts[i - 1].rstrip()[indentation:]}'
-        yield Text(text, 'bold red' if i == at.line else '')
-
-
-def _indentation(text: str) -> int:
-    return len(text) - len(text.lstrip())
+    source = excerpt(at)
+    yield Text(f'{side} {source.where}', 'bold cyan')
+    for i, text in source.lines:
+        yield Text(f'{">" if i == at.line else " "} {i:4} {text}', 'bold red' if i == at.line else '')
 
 
 def _some(words: tuple[str, ...]) -> str:
-    more = f' and {len(words) - CONTEXT} more' if len(words) > CONTEXT + 1 else ''
-    return ', '.join(words[:CONTEXT] if more else words) + more
+    more = f' and {len(words) - SOME} more' if len(words) > SOME + 1 else ''
+    return ', '.join(words[:SOME] if more else words) + more
 
 
 def _cause(finding: Finding) -> str:

@@ -9,13 +9,11 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from parity.cli import app
-from parity.comparison import Leaf
-from parity.locating.causes import Cause
-from parity.locating.divergence import Divergence, Finding, Place
-from parity.locating.layers import LayerRow
-from parity.locating.reach import ReachCell
-from parity.report.locating import first_lines, short, view
+from parity.locating.divergence import Divergence
+from parity.locating.first import with_located
+from parity.report.locating import short, view
 from parity.verdict import CaseResult, StageResult, Verdict
+from parity_tests.engine.located import FOUND
 
 WRONG = 'parity_tests.engine.model_pairs:LINEN_EPSILON'
 RIGHT = 'parity_tests.engine.model_pairs:LINEN'
@@ -72,48 +70,6 @@ def test_a_check_that_fails_says_where_and_can_be_told_not_to() -> None:
 # --- the view, of a divergence made by hand
 
 
-LEAF = Leaf('train/loss', 'value', 'f64[] 1.', 'f64[] 2.', 1.0, 1e-14, 1e14, (), 'noise')
-ROWS = (
-    LayerRow('net', 0, 0, None, 'carrier', 'match'),
-    LayerRow('net/up', 0, 1, 0, 'match', 'match'),
-    LayerRow('net/norm', 0, 2, 0, 'culprit', 'match', 'outputs/output', error=0.5, allowed=1e-14),
-    LayerRow('other', 0, 3, None, 'match', 'match'),
-    LayerRow('other/up', 0, 4, 3, 'match', 'match'),
-)
-FOUND = Divergence(
-    pair='toy',
-    case='seed 3',
-    command='parity locate toy --seed 3',
-    stages=(StageResult('loss', 'float64', 'mismatch', (LEAF,), hidden=4),),
-    findings=(
-        Finding(
-            rank=1,
-            kind='module',
-            stage='loss',
-            loss='train',
-            port=Place('/a/port.py', 12, 'Net.forward', 'x = self.norm(x)'),
-            reference=Place('/a/reference.py', 7, 'Net.__call__', 'x = LayerNorm()(x)'),
-            why='computed otherwise',
-            port_value='f64[3] mean 2',
-            reference_value='f64[3] mean 1',
-            difference=0.5,
-            allowed=1e-11,
-            agreed=('f64[3] of x',),
-            reaches=('loss',),
-            modules=('net/norm',),
-            cause=Cause('normalisation epsilon', 'LayerNorm.eps = 1e-06 instead of 1e-05', 1e9, 0.1, 1),
-        ),
-    ),
-    modules={'train': ROWS},
-    reach=(
-        ReachCell('train', 'loss', 'net', True, True),
-        ReachCell('train', 'loss', 'target', False, True),
-    ),
-    explained=True,
-    seconds=1.0,
-)
-
-
 def shown(divergence: Divergence, width: int) -> str:
     console = Console(width=width, record=True, file=io.StringIO())
     for part in view(divergence, 3):
@@ -163,7 +119,10 @@ def test_the_first_mismatch_is_located_and_an_error_does_not_hide_it() -> None:
         asked.append((case, stage))
         return FOUND
 
-    assert first_lines(verdict, locate) == short(FOUND)
+    assert with_located(verdict, locate).located is FOUND
     assert asked == [(1, 'loss')]
-    assert first_lines(verdict, lambda *_: 1 / 0) == ['not located: ZeroDivisionError: division by zero']  # type: ignore[arg-type,return-value]
-    assert first_lines(Verdict('toy', verdict.cases[:1]), locate) == []
+    failed = with_located(verdict, lambda *_: 1 / 0).located  # type: ignore[arg-type,return-value]
+    assert failed is not None
+    assert short(failed) == ['not located: ZeroDivisionError: division by zero']
+    assert failed.outcome == 'error'
+    assert with_located(Verdict('toy', verdict.cases[:1]), locate).located is None

@@ -1,0 +1,49 @@
+"""A stage that differs by no more than luck may explain is judged by more samples of the noise."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from parity import runs
+from parity.cases import Case
+from parity.expected import Expected
+from parity.pair import Pair
+from parity.runs import MORE_SAMPLES, SAMPLES, Runs
+from parity.tolerances import Tolerance
+
+FEW, MANY = 1e-7, 1e-6  # what is allowed with few samples, and with many
+VALUE = {'x': np.zeros((), np.float32)}
+
+
+class Lucky(Runs):
+    """Few samples of its noise are small."""
+
+    port32 = None
+
+    def expected(self, stage: str, dtype: str, *, reach: bool = True) -> Expected:
+        allowed = MANY if self.samples[dtype] == MORE_SAMPLES else FEW
+        return Expected(VALUE, VALUE, {'x': Tolerance(allowed, 'noise')})
+
+
+def judged(error: float, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    found = {'x': np.asarray(error, np.float32)}
+    monkeypatch.setattr(runs, 'port_leaves', lambda *args, **kwargs: found)
+    lucky = Lucky(Pair('lucky', None, None, batch={}), Case())
+    (leaf,) = lucky.compare('loss', 'float32')
+    return SimpleNamespace(matches=leaf.matches, samples=lucky.samples['float32'])
+
+
+def test_what_more_samples_allow_is_no_mismatch(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert vars(judged(5e-7, monkeypatch)) == {'matches': True, 'samples': MORE_SAMPLES}
+
+
+def test_twin_what_they_do_not_allow_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert vars(judged(3e-6, monkeypatch)) == {'matches': False, 'samples': MORE_SAMPLES}
+
+
+@pytest.mark.parametrize(('error', 'matches'), [(5e-8, True), (1e-5, False)])
+def test_what_luck_cannot_explain_is_judged_at_once(
+    error: float, matches: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert vars(judged(error, monkeypatch)) == {'matches': matches, 'samples': SAMPLES['float32']}
