@@ -21,8 +21,8 @@ from parity.stages import Runner
 from parity.tolerances import Tolerance, tolerance
 from parity.trees import Arrays, subtree, with_prefix
 
-# A search in one piece ends after so many candidates, or seconds of this thread's own: how busy the machine is
-# must not decide what is found.
+# A search in one piece ends after so many candidates, or seconds of this thread's own: what is found must not
+# depend on how busy the machine is.
 TRIES, SECONDS = 500, 4.0
 
 

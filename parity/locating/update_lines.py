@@ -17,6 +17,8 @@ from parity.runs import Runs
 
 # What is said where the optimiser is made, not where it steps.
 MADE = ('optimiser constant', 'plain gradient descent', 'parameter left out of the optimiser')
+# What is said where gradients are written last.
+CHANGED = ('gradient scaled before the step', 'gradient changed before the step')
 
 
 def line_of(runs: Runs, finding: UpdateFinding) -> Line | None:
@@ -31,7 +33,7 @@ def line_of(runs: Runs, finding: UpdateFinding) -> Line | None:
     if made is not None:
         return made
     side.restore(runs.reference64.states[i])
-    writers = _writers(side, call, runs.port64.batch)
+    writers = _writers(side, call, runs.port64.batch, gradients=finding.cause in CHANGED)
     own = [line for name, line in writers if _is_of(side, name, finding.paths)]
     common = Counter(line for line in own if is_user(line.file)).most_common(1)
     if common:
@@ -47,19 +49,20 @@ def _is_of(side: Any, name: str, paths: tuple[str, ...]) -> bool:
     return name.split('.')[0] in {path.split('/')[0] for path in paths}
 
 
-def _writers(side: Any, call: Any, batch: Any) -> list[tuple[str, Line]]:
-    """(parameter, the line that wrote it last), of those that an update writes."""
+def _writers(side: Any, call: Any, batch: Any, *, gradients: bool) -> list[tuple[str, Line]]:
+    """(parameter, the line that wrote it, or its gradient, last), of those that an update writes."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    names = {id(parameter): name for name, parameter in _parameters(side).items()}
+    parameters = _parameters(side)
     written: dict[str, Line] = {}
 
     class Watching(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no hints there
         def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             stack = stack_of(frames_at(sys._getframe(1)))
             for tensor in _flat(_written(function, args)) if stack else ():
-                if id(tensor) in names:
-                    written[names[id(tensor)]] = stack[0]
+                for name, parameter in parameters.items():
+                    if tensor is (parameter.grad if gradients else parameter):
+                        written[name] = stack[0]
             return function(*args, **(kwargs or {}))
 
     with Watching():  # type: ignore[no-untyped-call]
