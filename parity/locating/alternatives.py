@@ -37,7 +37,7 @@ def follows(steps: list[Step]) -> dict[str, Follows]:
 def adam_of(step: Step, path: str, lr: float) -> Adam:
     """The reference's optimiser: with this learning rate, or with what explains its step of a parameter."""
     before, after = step.moments(path), moments_of(step.reference, path)
-    found = [Adam(lr), *(Adam(lr).fitted(before, after) if after.mu.any() else ())]
+    found: list[Adam] = [Adam(lr), *(Adam(lr).fitted(before, after) if after.mu.any() else ())]
     for adam in found:
         if step.margin(path, adam.again(before, after), what='reference') <= 1:
             return adam

@@ -85,12 +85,19 @@ class Source:
     def expressions(self, line: int | None = None) -> list[ast.expr]:
         """Those of the statement at a line, or of the whole function, outer ones first.
 
-        Of a compound statement, a loop or a condition, only the head.
+        Of a compound statement, a loop or a condition, only the head; of loops around a line theirs, too.
         """
         statement = None if line is None else _statement(self.tree, line)
         if line is not None and statement is None:
             return []
-        nodes = ast.walk(ast.Module(self.tree.body, [])) if statement is None else _own(statement)
+        if statement is None:
+            nodes = list(ast.walk(ast.Module(self.tree.body, [])))
+        else:
+            loops = [
+                node for node in ast.walk(self.tree) if isinstance(node, ast.For) and node is not statement
+            ]
+            around = [loop for loop in loops if any(node is statement for node in ast.walk(loop))]
+            nodes = [node for part in (statement, *around) for node in _own(part)]
         return [node for node in nodes if isinstance(node, ast.expr)]
 
     def blocks(self) -> list[list[ast.stmt]]:
@@ -105,6 +112,11 @@ class Source:
     def replaced(self, node: ast.AST, new: ast.AST) -> AbstractContextManager[None]:
         """The function with `new` in the place of a node, for the length of a context."""
         return self._edited({id(node): ast.copy_location(new, node)})
+
+    def preceded(self, statement: ast.stmt, others: list[ast.stmt]) -> AbstractContextManager[None]:
+        """The function with other statements before one of it, for the length of a context."""
+        block = ast.If(ast.Constant(True), [*others, statement], [])
+        return self._edited({id(statement): ast.copy_location(block, statement)})
 
     @contextlib.contextmanager
     def _edited(self, edits: dict[int, ast.AST]) -> Iterator[None]:

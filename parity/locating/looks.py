@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from parity.locating.candidates import other_operations, source_changes
+from parity.locating.candidates import other_operations, reference_changes, source_changes
 from parity.locating.causes import Cause, Piece, searched
 from parity.locating.counterfactuals import Counterfactual, Source, applied, source_at
 from parity.locating.culprits import Culprits, place_of
@@ -56,6 +56,7 @@ class Look:
         self.layers, self.wrong = layers, wrong
         self.notes: list[str] = []
         self.found, self.known = found, len(found)
+        self.agrees = False  # with all causes undone
 
     @functools.cached_property
     def rows(self) -> tuple[LayerRow, ...]:
@@ -111,7 +112,8 @@ class Look:
         if len(self.found) == self.known:
             return None
         with applied(self.found):
-            return self.judge.margin() <= 1
+            self.agrees = self.judge.margin() <= 1
+        return self.agrees
 
     def _is_known(self, spot: Spot) -> bool:
         """Whether the modules that it lies in have a cause."""
@@ -132,15 +134,20 @@ class Look:
             *(name for name in self.judge.values() if name not in wrong),
         )  # those must go on to agree
 
-        def candidates() -> Iterator[Counterfactual]:
-            if spot.culprits:
-                yield from spot.culprits.changes()
-            yield from other_operations()
-            source, reference = self._source(frontier.port), self._source(frontier.reference)
-            if source is not None:
-                yield from source_changes(source, frontier.port.line, reference)
+        source, reference = self._source(frontier.port), self._source(frontier.reference)
+        line = frontier.port.line
 
-        return Piece(lambda: self.judge.margin(names), lambda: budget.limit(candidates()))
+        def known() -> Iterator[Counterfactual]:
+            yield from other_operations()
+            yield from source_changes(source, line, reference) if source else ()
+            yield from spot.culprits.changes() if spot.culprits else ()
+
+        def candidates() -> Iterator[Counterfactual]:
+            yield from budget.limit(known())
+            if source and reference and not budget.is_spent:  # few, and likely
+                yield from reference_changes(source, line, reference)
+
+        return Piece(lambda: self.judge.margin(names), candidates)
 
     def _own_leaves(self, spot: Spot) -> tuple[str, ...]:
         """What it alone reaches, of what differs; one place can hide another in what both reach."""
@@ -168,8 +175,8 @@ class Look:
         return _source(functools.partial(source_at, line.file, line.line))
 
     def findings(self) -> list[Finding]:
-        """The places, those with a known cause first; their ranks are still to be given."""
-        spots = sorted(self.spots, key=lambda spot: not spot.is_explained)
+        """The places, those with a known cause first if all agrees without: a cause can be a chance hit."""
+        spots = sorted(self.spots, key=lambda spot: not (self.agrees and spot.is_explained))
         return [self._finding(spot) for spot in spots]
 
     def _finding(self, spot: Spot) -> Finding:

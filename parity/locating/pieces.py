@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 
 from parity.comparison import Leaf, compare
-from parity.locating.candidates import other_operations, other_settings, source_changes
+from parity.locating.candidates import (
+    other_operations,
+    other_settings,
+    reference_changes,
+    source_changes,
+)
 from parity.locating.causes import Piece
 from parity.locating.counterfactuals import Counterfactual, Source
 from parity.locating.interception import ModuleCall
@@ -31,6 +36,11 @@ class Budget:
 
     def __init__(self, seconds: float) -> None:
         self.end = time.thread_time() + seconds
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether no time is left."""
+        return time.thread_time() >= self.end
 
     def limit(self, candidates: Iterator[Counterfactual]) -> Iterator[Counterfactual]:
         """The first candidates, for a while."""
@@ -177,4 +187,9 @@ def loss_piece(
     reference: the function that it ports, for what is missing in the port.
     """
     judge = Judge(runs, call)
-    return Piece(lambda: judge.margin(leaves), lambda: source_changes(source, line, reference))
+
+    def candidates() -> Iterator[Counterfactual]:
+        yield from source_changes(source, line, reference)
+        yield from reference_changes(source, line, reference) if reference else ()
+
+    return Piece(lambda: judge.margin(leaves), candidates)

@@ -1,6 +1,7 @@
 """Known mistakes in a line of a port, as rewrites of its expressions that undo them."""
 
 import ast
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -190,7 +191,10 @@ def missing(node: ast.expr, scope: Scope) -> Iterator[str]:
     for factor in (factor for factor in scope.factors if factor != text):
         yield f'({text}) * ({factor})'
         yield f'({text}) / ({factor})'
-        yield f'({text}) * (1 - ({factor}))'
+        if isinstance(rewritten(factor), ast.Name | ast.Subscript):
+            yield f'({text}) * (1 - ({factor}))'
+    yield f'({text}) * 2'
+    yield f'({text}) / 2'
     yield f'({text}) ** 2'
     yield from (f'torch.{name}({text})' for name in UNARY[:4])
 
@@ -246,6 +250,17 @@ def orders(node: ast.expr, scope: Scope) -> Iterator[str]:
         yield f'({ast.unparse(node)}).mT'
 
 
+def exchanged(node: ast.expr, scope: Scope) -> Iterator[str]:
+    """Two variables of one expression in each other's place."""
+    if isinstance(node, ast.BinOp):
+        names = sorted({n.id for n in ast.walk(node) if isinstance(n, ast.Name) and n.id in scope.names})
+        for pair in itertools.combinations(names, 2):
+            other = rewritten(ast.unparse(node))
+            for name in (n for n in ast.walk(other) if isinstance(n, ast.Name) and n.id in pair):
+                name.id = pair[1 - pair.index(name.id)]
+            yield ast.unparse(other)
+
+
 def statistics(node: ast.expr, scope: Scope) -> Iterator[str]:
     """An unbiased variance or standard deviation; a sample without its gradient."""
     if call_name(node) in ('std', 'var') and isinstance(node, ast.Call):
@@ -274,6 +289,7 @@ REWRITES = (
     Rewrite('surplus term', 'a factor, divisor, summand or function too many', surplus),
     Rewrite('other number', 'an epsilon, a count or a weight', constants),
     Rewrite('transposed', 'the order of operands, axes or subscripts', orders),
+    Rewrite('exchanged variables', "two variables in each other's place", exchanged),
     Rewrite('other variable', 'another value of the same function', names),
     Rewrite('detach too few', 'a gradient flows that should be stopped', attached),
     Rewrite('sign or complement', 'x for -x or 1 - x', negations),

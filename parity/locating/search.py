@@ -86,7 +86,8 @@ class Locating:
     # --- losses, and functions
 
     def _in_losses(self, stages: list[StageResult]) -> None:
-        findings: list[Finding] = []
+        causes: list[Finding] = []
+        rest: list[Finding] = []
         explained: list[bool | None] = []
         for look in self._looks(stages):
             self.tell(f'{look.loss or look.stage}: lines and modules')
@@ -94,11 +95,13 @@ class Locating:
             if look.frontiers or rows:
                 self.tell(f'{look.loss or look.stage}: causes')
                 explained.append(look.explain())
-            findings += look.findings()
+            found = look.findings()
+            leading = len(list(itertools.takewhile(lambda finding: finding.is_explained, found)))
+            causes, rest = causes + found[:leading], rest + found[leading:]
             self._add(modules={**self.found.modules, look.loss: rows} if rows else self.found.modules)
             self._note(*look.notes)
         drawn = [_of_draw(loss, finding) for loss, finding in self._draws(stages)]
-        self._add(findings=tuple(_merged(findings, drawn)))
+        self._add(findings=tuple(_merged(causes, rest, drawn)))
         if explained:
             self._add(explained=None if all(x is None for x in explained) else all(explained))
         self._reach(stages)
@@ -236,14 +239,12 @@ def _of_update(runs: Runs, finding: UpdateFinding, margins: Mapping[str, float])
     )
 
 
-def _merged(findings: list[Finding], drawn: list[Finding]) -> list[Finding]:
+def _merged(causes: list[Finding], rest: list[Finding], drawn: list[Finding]) -> list[Finding]:
     """Each place once: a draw explains what follows, but a wrong key was made before it is used."""
     by_key = [finding for finding in drawn if ' key' in finding.why and finding.port_value]
     first = [finding for finding in drawn if finding not in by_key]
-    explained = [finding for finding in findings if finding.is_explained]
-    rest = [finding for finding in findings if not finding.is_explained]
     found: dict[Any, Finding] = {}
-    for finding in (*explained, *first, *rest[:1], *by_key, *rest[1:]):
+    for finding in (*causes, *first, *rest[:1], *by_key, *rest[1:]):
         place = finding.port and (finding.port.file, finding.port.line)
         found.setdefault(place or (finding.kind, finding.modules), finding)
     return list(found.values())
