@@ -18,8 +18,8 @@ from parity.runs import Runs
 
 # What is said where the optimiser is made, not where it steps.
 MADE = ('optimiser constant', 'plain gradient descent', 'parameter left out of the optimiser')
-# In this order: where gradients are written last; where the values that are written were made; what the method
-# of the update calls; what the function calls that makes the optimiser's step.
+# In this order: where gradients are written last; where the values that are written were made; what the
+# method of the update calls; what the function calls that makes the optimiser's step.
 CHANGED = ('gradient scaled before the step', 'gradient changed before the step')
 VALUES = ('target rate', 'target average in the wrong direction', 'target copied')
 TIMES = ('target not updated', 'target updated in a step in which it rests')
