@@ -17,8 +17,8 @@ from parity.locating.pieces import Budget, Judge
 from parity.locating.sources import Line
 from parity.locating.values import Frontier, Values
 
-# Causes are searched for the first so many lines, for so long in all.
-LINES, SECONDS = 4, 12.0
+# Causes are searched for the first so many lines.
+LINES = 4
 
 
 @dataclass(eq=False)
@@ -101,12 +101,13 @@ class Look:
         pairs = ((line, culprits) for line in frontier.calls for culprits in self.culprits)
         return next((culprits for line, culprits in pairs if culprits.has(line)), None)
 
-    def explain(self) -> bool | None:
+    def explain(self, seconds: float) -> bool | None:
         """Search for causes; whether all agrees with them undone, None where none was found."""
-        budget = Budget(SECONDS)
+        budget = Budget(seconds / 2)
         firsts = {id(spot.culprits): spot for spot in reversed(self.spots) if spot.culprits}
         modules = [spot for spot in self.spots if firsts.get(id(spot.culprits)) is spot]
         self._search(modules, [spot.culprits.piece(budget) for spot in modules if spot.culprits])
+        budget = Budget(seconds / 2)
         lines = [spot for spot in self.spots if spot.frontier and not self._is_known(spot)][:LINES]
         self._search(lines, [self._line_piece(spot, budget) for spot in lines])
         if len(self.found) == self.known:

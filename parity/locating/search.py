@@ -27,6 +27,8 @@ from parity.runs import Runs
 from parity.sides import LossCall
 from parity.verdict import StageResult
 
+# For the causes of all losses together; each loss is given half of what is left.
+SECONDS = 20.0
 _TOO_SMALL = 'leaves differ, but no value from which they were computed does by more than its rounding'
 
 
@@ -40,6 +42,7 @@ class Locating:
         if loss is not None:
             call_of(runs, loss)
             self.stages = [name for name in self.stages if name in ('loss', 'grads')]
+        self.seconds = SECONDS
         self.undone: list[Counterfactual] = []  # the causes that were found, loss by loss
         self.found = Divergence(runs.pair.name, self._described(), command, versions=versions())
 
@@ -94,7 +97,8 @@ class Locating:
             rows = look.rows
             if look.frontiers or rows:
                 self.tell(f'{look.loss or look.stage}: causes')
-                explained.append(look.explain())
+                self.seconds /= 2
+                explained.append(look.explain(self.seconds))
             found = look.findings()
             leading = len(list(itertools.takewhile(lambda finding: finding.is_explained, found)))
             causes, rest = causes + found[:leading], rest + found[leading:]
@@ -168,7 +172,7 @@ class Locating:
         values = Values(self.runs, given=read_programs(self.runs, stage.stage, name))
         judge = Judge(self.runs, stage=stage.stage)
         look = Look(stage.stage, '', values, judge, None, [leaf.path for leaf in stage.leaves], [])
-        explained = look.explain()
+        explained = look.explain(SECONDS)
         self._add(findings=tuple(look.findings()), explained=explained)
         if not self.found.findings:
             self._note(_TOO_SMALL)
