@@ -110,7 +110,10 @@ class Source:
         return self._edited({id(first): second, id(second): first})
 
     def replaced(self, node: ast.AST, new: ast.AST) -> AbstractContextManager[None]:
-        """The function with `new` in the place of a node, for the length of a context."""
+        """The function with `new` in the place of a node, set where that is set, for the length of a context."""
+        if isinstance(getattr(node, 'ctx', None), ast.Store):
+            for part in (one for one in ast.walk(new) if hasattr(one, 'ctx')):
+                part.ctx = ast.Store()
         return self._edited({id(node): ast.copy_location(new, node)})
 
     def preceded(self, statement: ast.stmt, others: list[ast.stmt]) -> AbstractContextManager[None]:
@@ -166,7 +169,8 @@ def _functions(module: types.ModuleType) -> Iterator[types.FunctionType]:
     for value in vars(module).values():
         for member in vars(value).values() if inspect.isclass(value) else (value,):
             plain = inspect.unwrap(getattr(member, '__func__', member))
-            if inspect.isfunction(plain) and plain.__module__ == module.__name__:
+            # not what is imported, nor what a dataclass generates
+            if inspect.isfunction(plain) and plain.__code__.co_filename == module.__file__:
                 yield plain
 
 

@@ -1,10 +1,10 @@
 """Known mistakes in a line of a port, as rewrites of its expressions that undo them."""
 
 import ast
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from parity.locating.orders import exchanged, orders
 from parity.locating.scopes import Scope
 from parity.locating.syntax import (
     binary,
@@ -225,40 +225,12 @@ def constants(node: ast.expr, scope: Scope) -> Iterator[str]:
         if isinstance(value, float) and 0 < abs(value) < 1e-2:
             found = [1e-5, 1e-6, 1e-8, 1e-12, 1e-3, *found]
         yield from (repr(number) for number in found if number != value)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        yield from (f'{binary(node.left, "/", node.right)[:-1]} {sign} 1)' for sign in '+-')
     if call_name(node) == 'range' and isinstance(node, ast.Call):
         last = ast.unparse(node.args[-1])
         for count in (f'{last} + 1', f'{last} - 1'):
             yield ast.unparse(ast.Call(node.func, [*node.args[:-1], rewritten(count)], []))
-
-
-def orders(node: ast.expr, scope: Scope) -> Iterator[str]:
-    """Transposed: the operands of a call or a product, the axes of a matrix, the subscripts of an einsum."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str) and '->' in node.value:
-        inputs, _, output = node.value.partition('->')
-        first, _, second = inputs.partition(',')
-        yield repr(f'{inputs}->{output[:-2]}{output[-1:]}{output[-2:-1]}')
-        yield repr(f'{second},{first}->{output}')
-    if isinstance(node, ast.Call) and len(node.args) == 2:
-        yield ast.unparse(ast.Call(node.func, node.args[::-1], node.keywords))
-    if isinstance(node, ast.List) and len(node.elts) == 2:
-        yield ast.unparse(ast.List(node.elts[::-1], ast.Load()))
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
-        yield f'({ast.unparse(node)}).mT'
-    if isinstance(node, ast.Attribute) and node.attr in ('T', 'mT'):
-        yield ast.unparse(node.value)
-    if isinstance(node, ast.Name | ast.Call) and is_read(node):
-        yield f'({ast.unparse(node)}).mT'
-
-
-def exchanged(node: ast.expr, scope: Scope) -> Iterator[str]:
-    """Two variables of one expression in each other's place."""
-    if isinstance(node, ast.BinOp):
-        names = sorted({n.id for n in ast.walk(node) if isinstance(n, ast.Name) and n.id in scope.names})
-        for pair in itertools.combinations(names, 2):
-            other = rewritten(ast.unparse(node))
-            for name in (n for n in ast.walk(other) if isinstance(n, ast.Name) and n.id in pair):
-                name.id = pair[1 - pair.index(name.id)]
-            yield ast.unparse(other)
 
 
 def statistics(node: ast.expr, scope: Scope) -> Iterator[str]:
