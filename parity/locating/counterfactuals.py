@@ -110,7 +110,7 @@ class Source:
         return self._edited({id(first): second, id(second): first})
 
     def replaced(self, node: ast.AST, new: ast.AST) -> AbstractContextManager[None]:
-        """The function with `new` in the place of a node, read or set as that is, for the length of a context."""
+        """The function with `new` in the place of a node, set where that is, for the length of a context."""
         if isinstance(getattr(node, 'ctx', None), ast.Store):
             for part in (one for one in ast.walk(new) if hasattr(one, 'ctx')):
                 part.ctx = ast.Store()
