@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -174,6 +175,23 @@ class Look:
                 if first <= line.line < first + len(inspect.getsourcelines(own)[0]):
                     return _source(functools.partial(Source.of, own))
         return _source(functools.partial(source_at, line.file, line.line))
+
+    def again(self) -> 'Look':
+        """The same with the causes undone that are known."""
+        runs, call = self.judge.runs, self.judge.call
+        with applied(self.found):
+            wrong = [leaf.path for leaf in self.judge.leaves() if not leaf.matches]
+        layers = Layers(runs, call) if self.layers and call else None
+        values = Values(runs, given=self.values.programs)
+        return Look(self.stage, self.loss, values, self.judge, layers, wrong, self.found)
+
+    def causes(self) -> list[Finding]:
+        """The first findings, as long as their cause is known."""
+        return list(itertools.takewhile(lambda finding: finding.is_explained, self.findings()))
+
+    def others(self) -> list[Finding]:
+        """The findings after these."""
+        return self.findings()[len(self.causes()) :]
 
     def findings(self) -> list[Finding]:
         """The places, those with a known cause first if all agrees without: a cause can be a chance hit."""

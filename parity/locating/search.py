@@ -29,6 +29,8 @@ from parity.verdict import StageResult
 
 # For the causes of all losses together; each loss is given half of what is left.
 SECONDS = 20.0
+# So often a loss is looked into once more.
+AGAIN = 2
 _TOO_SMALL = 'leaves differ, but no value from which they were computed does by more than its rounding'
 
 
@@ -93,17 +95,15 @@ class Locating:
         rest: list[Finding] = []
         explained: list[bool | None] = []
         for look in self._looks(stages):
-            self.tell(f'{look.loss or look.stage}: lines and modules')
-            rows = look.rows
-            if look.frontiers or rows:
-                self.tell(f'{look.loss or look.stage}: causes')
-                self.seconds /= 2
-                explained.append(look.explain(self.seconds))
-            found = look.findings()
-            leading = len(list(itertools.takewhile(lambda finding: finding.is_explained, found)))
-            causes, rest = causes + found[:leading], rest + found[leading:]
-            self._add(modules={**self.found.modules, look.loss: rows} if rows else self.found.modules)
-            self._note(*look.notes)
+            explains = self._explained(look)
+            causes, rest = causes + look.causes(), rest + look.others()
+            for _ in range(AGAIN):
+                if explains or not look.causes():
+                    break
+                look = look.again()  # with one mistake undone another shows
+                explains = self._explained(look)
+                causes, rest = causes + look.causes(), rest + look.others()
+            explained.append(explains)
         drawn = [_of_draw(loss, finding) for loss, finding in self._draws(stages)]
         self._add(findings=tuple(_merged(causes, rest, drawn)))
         if explained:
@@ -111,6 +111,21 @@ class Locating:
         self._reach(stages)
         if not self.found.findings:
             self._raising(stages[0]) if stages[0].outcome == 'error' else self._note(_TOO_SMALL)
+
+    def _explained(self, look: Look) -> bool | None:
+        """Look for lines, modules and causes; whether all agrees with these undone."""
+        name = look.loss or look.stage
+        self.tell(f'{name}: lines and modules')
+        with applied(self.undone):  # what is known must not hide the rest
+            rows, frontiers = look.rows, look.frontiers
+        if rows and look.loss not in self.found.modules:
+            self._add(modules={**self.found.modules, look.loss: rows})
+        self._note(*look.notes)
+        if not (frontiers or rows):
+            return None
+        self.tell(f'{name}: causes')
+        self.seconds /= 2
+        return look.explain(self.seconds)
 
     def _looks(self, stages: list[StageResult]) -> Iterator[Look]:
         """One for each loss that differs in what no loss before it has, and that no cause explains."""
