@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+import os
 import sys
 import types
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from parity.locating.sources import Line, Stack, is_engine, is_user, user_stack
 
 if TYPE_CHECKING:
     import torch
+
+CHANGING = ('counterfactuals.py', 'operations.py')
 
 
 def uncompiled() -> contextlib.AbstractContextManager[Any]:
@@ -23,12 +26,20 @@ def uncompiled() -> contextlib.AbstractContextManager[Any]:
 
 
 def frames_at(frame: types.FrameType | None) -> list[types.FrameType]:
-    """The frames of code under check and of libraries, innermost first, up to the engine's own."""
+    """The frames of code under check and of libraries, innermost first, up to the engine's own.
+
+    An operation in whose place another may be passes through the engine on its way: that is passed over.
+    """
     found = []
-    while frame is not None and not is_engine(frame.f_code.co_filename):
-        found.append(frame)
+    while frame is not None and (is_changing(frame) or not is_engine(frame.f_code.co_filename)):
+        found += [] if is_changing(frame) else [frame]
         frame = frame.f_back
     return found
+
+
+def is_changing(frame: types.FrameType) -> bool:
+    """Whether it is one of the engine that may put one operation in another's place."""
+    return os.path.basename(frame.f_code.co_filename) in CHANGING and is_engine(frame.f_code.co_filename)
 
 
 def stack_of(frames: list[types.FrameType]) -> Stack:

@@ -9,7 +9,7 @@ from typing import Any
 from parity.locating.counterfactuals import Counterfactual, Source, operation, settings
 from parity.locating.operations import OPERATIONS
 from parity.locating.rewrites import REWRITES
-from parity.locating.scopes import as_reference, scope_of
+from parity.locating.scopes import as_reference, left_out, scope_of
 from parity.locating.syntax import rewritten
 
 # How torch calls what Flax calls otherwise.
@@ -49,9 +49,9 @@ def other_operations() -> Iterator[Counterfactual]:
 def source_changes(
     source: Source, line: int | None = None, reference: Source | None = None
 ) -> Iterator[Counterfactual]:
-    """Every known rewrite of every expression of a line, or of the whole function.
+    """Every known rewrite of every expression of a line and of the loops around it, or of the whole function.
 
-    reference: the function that it ports; its lines come last, in the place of the port's.
+    reference: the function that it ports, which says what may be missing.
     """
     nodes = source.expressions(line)
     last = source.tree.end_lineno or 0 if line is None else line
@@ -61,9 +61,18 @@ def source_changes(
             for text in row.options(node, scope):
                 yield _rewrite(source, row.name, node, text)
     yield from _orders(source, line)
-    for node, text in as_reference(source.tree, reference.tree) if reference else ():
+
+
+def reference_changes(source: Source, line: int | None, reference: Source) -> Iterator[Counterfactual]:
+    """The reference's lines in the place of the port's, and those that the port has not."""
+    nodes, known = source.expressions(line), source.function.__globals__
+    for node, text in as_reference(source.tree, reference.tree, known):
         if node in nodes:
             yield _rewrite(source, "unlike the reference's line", node, text)
+    for statement, text in left_out(source.tree, reference.tree, known):
+        description = f'before line {statement.lineno}: `{text}`'
+        apply = functools.partial(source.preceded, statement, ast.parse(text).body)
+        yield Counterfactual('statement left out', description, apply)
 
 
 def _orders(source: Source, line: int | None) -> Iterator[Counterfactual]:

@@ -85,12 +85,19 @@ class Source:
     def expressions(self, line: int | None = None) -> list[ast.expr]:
         """Those of the statement at a line, or of the whole function, outer ones first.
 
-        Of a compound statement, a loop or a condition, only the head.
+        Of a compound statement, a loop or a condition, only the head; of loops around a line theirs, too.
         """
         statement = None if line is None else _statement(self.tree, line)
         if line is not None and statement is None:
             return []
-        nodes = ast.walk(ast.Module(self.tree.body, [])) if statement is None else _own(statement)
+        if statement is None:
+            nodes = list(ast.walk(ast.Module(self.tree.body, [])))
+        else:
+            loops = [
+                node for node in ast.walk(self.tree) if isinstance(node, ast.For) and node is not statement
+            ]
+            around = [loop for loop in loops if any(node is statement for node in ast.walk(loop))]
+            nodes = [node for part in (statement, *around) for node in _own(part)]
         return [node for node in nodes if isinstance(node, ast.expr)]
 
     def blocks(self) -> list[list[ast.stmt]]:
@@ -103,8 +110,16 @@ class Source:
         return self._edited({id(first): second, id(second): first})
 
     def replaced(self, node: ast.AST, new: ast.AST) -> AbstractContextManager[None]:
-        """The function with `new` in the place of a node, for the length of a context."""
+        """The function with `new` in the place of a node, set where that is, for the length of a context."""
+        if isinstance(getattr(node, 'ctx', None), ast.Store):
+            for part in (one for one in ast.walk(new) if hasattr(one, 'ctx')):
+                part.ctx = ast.Store()
         return self._edited({id(node): ast.copy_location(new, node)})
+
+    def preceded(self, statement: ast.stmt, others: list[ast.stmt]) -> AbstractContextManager[None]:
+        """The function with other statements before one of it, for the length of a context."""
+        block = ast.If(ast.Constant(True), [*others, statement], [])
+        return self._edited({id(statement): ast.copy_location(block, statement)})
 
     @contextlib.contextmanager
     def _edited(self, edits: dict[int, ast.AST]) -> Iterator[None]:
@@ -154,7 +169,8 @@ def _functions(module: types.ModuleType) -> Iterator[types.FunctionType]:
     for value in vars(module).values():
         for member in vars(value).values() if inspect.isclass(value) else (value,):
             plain = inspect.unwrap(getattr(member, '__func__', member))
-            if inspect.isfunction(plain) and plain.__module__ == module.__name__:
+            # not what is imported, nor what a dataclass generates
+            if inspect.isfunction(plain) and plain.__code__.co_filename == module.__file__:
                 yield plain
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from parity.locating.interception import ModuleCall
 from parity.locating.losses import PortLoss
 from parity.locating.port_calls import PortCall, to_numpy
-from parity.locating.structures import arrays_of, bound, fit, is_array, mapped, spread
+from parity.locating.structures import arrays_of, bound, fit, is_array, mapped, regrouped, spread
 from parity.tolerances import largest
 from parity.trees import Arrays, subtree, with_prefix
 
@@ -228,7 +228,7 @@ def _fitted(tensor: Any, shape: tuple[int, ...]) -> Any:
         return tensor
     if tensor.ndim > 2 and tuple(tensor.movedim(-1, 1).shape) == shape:
         return tensor.movedim(-1, 1)
-    if [n for n in tensor.shape if n != 1] == [n for n in shape if n != 1]:
+    if regrouped(tuple(tensor.shape), shape):
         return tensor.reshape(shape)
     try:
         return tensor.expand(shape)

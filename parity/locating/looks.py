@@ -3,10 +3,11 @@
 import dataclasses
 import functools
 import inspect
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from parity.locating.candidates import other_operations, source_changes
+from parity.locating.candidates import other_operations, reference_changes, source_changes
 from parity.locating.causes import Cause, Piece, searched
 from parity.locating.counterfactuals import Counterfactual, Source, applied, source_at
 from parity.locating.culprits import Culprits, place_of
@@ -17,8 +18,8 @@ from parity.locating.pieces import Budget, Judge
 from parity.locating.sources import Line
 from parity.locating.values import Frontier, Values
 
-# Causes are searched for the first so many lines, for so long in all.
-LINES, SECONDS = 4, 12.0
+# Causes are searched for the first so many lines.
+LINES = 4
 
 
 @dataclass(eq=False)
@@ -56,6 +57,7 @@ class Look:
         self.layers, self.wrong = layers, wrong
         self.notes: list[str] = []
         self.found, self.known = found, len(found)
+        self.agrees = False  # with all causes undone
 
     @functools.cached_property
     def rows(self) -> tuple[LayerRow, ...]:
@@ -100,18 +102,20 @@ class Look:
         pairs = ((line, culprits) for line in frontier.calls for culprits in self.culprits)
         return next((culprits for line, culprits in pairs if culprits.has(line)), None)
 
-    def explain(self) -> bool | None:
+    def explain(self, seconds: float) -> bool | None:
         """Search for causes; whether all agrees with them undone, None where none was found."""
-        budget = Budget(SECONDS)
+        budget = Budget(seconds / 2)
         firsts = {id(spot.culprits): spot for spot in reversed(self.spots) if spot.culprits}
         modules = [spot for spot in self.spots if firsts.get(id(spot.culprits)) is spot]
         self._search(modules, [spot.culprits.piece(budget) for spot in modules if spot.culprits])
+        budget = Budget(seconds / 2)
         lines = [spot for spot in self.spots if spot.frontier and not self._is_known(spot)][:LINES]
         self._search(lines, [self._line_piece(spot, budget) for spot in lines])
         if len(self.found) == self.known:
             return None
         with applied(self.found):
-            return self.judge.margin() <= 1
+            self.agrees = self.judge.margin() <= 1
+        return self.agrees
 
     def _is_known(self, spot: Spot) -> bool:
         """Whether the modules that it lies in have a cause."""
@@ -132,15 +136,20 @@ class Look:
             *(name for name in self.judge.values() if name not in wrong),
         )  # those must go on to agree
 
-        def candidates() -> Iterator[Counterfactual]:
-            if spot.culprits:
-                yield from spot.culprits.changes()
-            yield from other_operations()
-            source, reference = self._source(frontier.port), self._source(frontier.reference)
-            if source is not None:
-                yield from source_changes(source, frontier.port.line, reference)
+        source, reference = self._source(frontier.port), self._source(frontier.reference)
+        line = frontier.port.line
 
-        return Piece(lambda: self.judge.margin(names), lambda: budget.limit(candidates()))
+        def known() -> Iterator[Counterfactual]:
+            yield from other_operations()
+            yield from source_changes(source, line, reference) if source else ()
+            yield from spot.culprits.changes() if spot.culprits else ()
+
+        def candidates() -> Iterator[Counterfactual]:
+            yield from budget.limit(known())
+            if source and reference and not budget.is_spent:  # few, and likely
+                yield from reference_changes(source, line, reference)
+
+        return Piece(lambda: self.judge.margin(names), candidates)
 
     def _own_leaves(self, spot: Spot) -> tuple[str, ...]:
         """What it alone reaches, of what differs; one place can hide another in what both reach."""
@@ -167,9 +176,26 @@ class Look:
                     return _source(functools.partial(Source.of, own))
         return _source(functools.partial(source_at, line.file, line.line))
 
+    def again(self) -> 'Look':
+        """The same with the causes undone that are known."""
+        runs, call = self.judge.runs, self.judge.call
+        with applied(self.found):
+            wrong = [leaf.path for leaf in self.judge.leaves() if not leaf.matches]
+        layers = Layers(runs, call) if self.layers and call else None
+        values = Values(runs, given=self.values.programs)
+        return Look(self.stage, self.loss, values, self.judge, layers, wrong, self.found)
+
+    def causes(self) -> list[Finding]:
+        """The first findings, as long as their cause is known."""
+        return list(itertools.takewhile(lambda finding: finding.is_explained, self.findings()))
+
+    def others(self) -> list[Finding]:
+        """The findings after these."""
+        return self.findings()[len(self.causes()) :]
+
     def findings(self) -> list[Finding]:
-        """The places, those with a known cause first; their ranks are still to be given."""
-        spots = sorted(self.spots, key=lambda spot: not spot.is_explained)
+        """The places, those with a known cause first if all agrees without: a cause can be a chance hit."""
+        spots = sorted(self.spots, key=lambda spot: not (self.agrees and spot.is_explained))
         return [self._finding(spot) for spot in spots]
 
     def _finding(self, spot: Spot) -> Finding:

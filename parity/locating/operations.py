@@ -89,6 +89,12 @@ def _transposed(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     return function(x, weight.mT, *bias, **kwargs)
 
 
+def _mask_the_other_way(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    """The attention to what was left out; a mask is the fourth argument, or named."""
+    mask = kwargs.get('attn_mask', args[3] if len(args) > 3 else None)
+    return function(*args[:3], *args[4:], **{**kwargs, 'attn_mask': ~mask})
+
+
 def _same_padding(function: Callable[..., Any], args: Any, kwargs: Any) -> Any:
     """The convolution with as much padding as `SAME` has, an odd pixel behind."""
     import torch.nn.functional as F
@@ -143,6 +149,27 @@ OPERATIONS = (
         for name in ('mean', 'sum', 'amin', 'amax')
     ),
     Operation('transposed kernel', 'the weight the other way', ('linear',), _transposed),
+    Operation(
+        'attention scale',
+        "by the root of a head's width",
+        ('scaled_dot_product_attention',),
+        _setting('scale', None),
+    ),
+    *(
+        Operation(
+            'attention mask',
+            f'is_causal={causal}',
+            ('scaled_dot_product_attention',),
+            _setting('is_causal', causal),
+        )
+        for causal in (True, False)
+    ),
+    Operation(
+        'attention mask',
+        'the mask tells what to attend to, and not what to leave out',
+        ('scaled_dot_product_attention',),
+        _mask_the_other_way,
+    ),
     Operation('SAME padding', 'an odd pixel lies behind', ('conv2d',), _same_padding),
     *(
         Operation('other activation', f'{name} instead', ACTIVATIONS, _other(name))

@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 
 from parity.comparison import Leaf, compare
-from parity.locating.candidates import other_operations, other_settings, source_changes
+from parity.locating.candidates import (
+    other_operations,
+    other_settings,
+    reference_changes,
+    source_changes,
+)
 from parity.locating.causes import Piece
 from parity.locating.counterfactuals import Counterfactual, Source
 from parity.locating.interception import ModuleCall
@@ -21,7 +26,8 @@ from parity.stages import Runner
 from parity.tolerances import Tolerance, tolerance
 from parity.trees import Arrays, subtree, with_prefix
 
-# A search in one piece ends after so many candidates, or seconds.
+# A search in one piece ends after so many candidates, or seconds of this thread's own: what is found must not
+# depend on how busy the machine is.
 TRIES, SECONDS = 500, 4.0
 
 
@@ -29,12 +35,17 @@ class Budget:
     """So many seconds for all pieces together."""
 
     def __init__(self, seconds: float) -> None:
-        self.end = time.perf_counter() + seconds
+        self.end = time.thread_time() + seconds
+
+    @property
+    def is_spent(self) -> bool:
+        """Whether no time is left."""
+        return time.thread_time() >= self.end
 
     def limit(self, candidates: Iterator[Counterfactual]) -> Iterator[Counterfactual]:
         """The first candidates, for a while."""
-        end = min(self.end, time.perf_counter() + SECONDS)
-        return itertools.takewhile(lambda _: time.perf_counter() < end, itertools.islice(candidates, TRIES))
+        end = min(self.end, time.thread_time() + SECONDS)
+        return itertools.takewhile(lambda _: time.thread_time() < end, itertools.islice(candidates, TRIES))
 
 
 class Judge:
@@ -176,4 +187,9 @@ def loss_piece(
     reference: the function that it ports, for what is missing in the port.
     """
     judge = Judge(runs, call)
-    return Piece(lambda: judge.margin(leaves), lambda: source_changes(source, line, reference))
+
+    def candidates() -> Iterator[Counterfactual]:
+        yield from source_changes(source, line, reference)
+        yield from reference_changes(source, line, reference) if reference else ()
+
+    return Piece(lambda: judge.margin(leaves), candidates)

@@ -4,6 +4,7 @@ import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from parity.locating.orders import exchanged, orders
 from parity.locating.scopes import Scope
 from parity.locating.syntax import (
     binary,
@@ -190,7 +191,10 @@ def missing(node: ast.expr, scope: Scope) -> Iterator[str]:
     for factor in (factor for factor in scope.factors if factor != text):
         yield f'({text}) * ({factor})'
         yield f'({text}) / ({factor})'
-        yield f'({text}) * (1 - ({factor}))'
+        if isinstance(rewritten(factor), ast.Name | ast.Subscript):
+            yield f'({text}) * (1 - ({factor}))'
+    yield f'({text}) * 2'
+    yield f'({text}) / 2'
     yield f'({text}) ** 2'
     yield from (f'torch.{name}({text})' for name in UNARY[:4])
 
@@ -221,29 +225,12 @@ def constants(node: ast.expr, scope: Scope) -> Iterator[str]:
         if isinstance(value, float) and 0 < abs(value) < 1e-2:
             found = [1e-5, 1e-6, 1e-8, 1e-12, 1e-3, *found]
         yield from (repr(number) for number in found if number != value)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+        yield from (f'{binary(node.left, "/", node.right)[:-1]} {sign} 1)' for sign in '+-')
     if call_name(node) == 'range' and isinstance(node, ast.Call):
         last = ast.unparse(node.args[-1])
         for count in (f'{last} + 1', f'{last} - 1'):
             yield ast.unparse(ast.Call(node.func, [*node.args[:-1], rewritten(count)], []))
-
-
-def orders(node: ast.expr, scope: Scope) -> Iterator[str]:
-    """Transposed: the operands of a call or a product, the axes of a matrix, the subscripts of an einsum."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str) and '->' in node.value:
-        inputs, _, output = node.value.partition('->')
-        first, _, second = inputs.partition(',')
-        yield repr(f'{inputs}->{output[:-2]}{output[-1:]}{output[-2:-1]}')
-        yield repr(f'{second},{first}->{output}')
-    if isinstance(node, ast.Call) and len(node.args) == 2:
-        yield ast.unparse(ast.Call(node.func, node.args[::-1], node.keywords))
-    if isinstance(node, ast.List) and len(node.elts) == 2:
-        yield ast.unparse(ast.List(node.elts[::-1], ast.Load()))
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
-        yield f'({ast.unparse(node)}).mT'
-    if isinstance(node, ast.Attribute) and node.attr in ('T', 'mT'):
-        yield ast.unparse(node.value)
-    if isinstance(node, ast.Name | ast.Call) and is_read(node):
-        yield f'({ast.unparse(node)}).mT'
 
 
 def statistics(node: ast.expr, scope: Scope) -> Iterator[str]:
@@ -274,6 +261,7 @@ REWRITES = (
     Rewrite('surplus term', 'a factor, divisor, summand or function too many', surplus),
     Rewrite('other number', 'an epsilon, a count or a weight', constants),
     Rewrite('transposed', 'the order of operands, axes or subscripts', orders),
+    Rewrite('exchanged variables', "two variables in each other's place", exchanged),
     Rewrite('other variable', 'another value of the same function', names),
     Rewrite('detach too few', 'a gradient flows that should be stopped', attached),
     Rewrite('sign or complement', 'x for -x or 1 - x', negations),

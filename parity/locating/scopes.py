@@ -1,7 +1,9 @@
 """What a line of the port can see and could have said, also by what the reference says."""
 
 import ast
-from collections.abc import Iterator
+import difflib
+import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 
@@ -34,25 +36,53 @@ def scope_of(function: ast.FunctionDef, line: int, reference: ast.FunctionDef | 
     return Scope(*(tuple(dict.fromkeys(found)) for found in (names, strings, factors)))
 
 
-def translated(node: ast.expr) -> str:
-    """An expression of the reference as the port would spell it, where only the module's name differs."""
-    text = ast.unparse(node)
-    for theirs, ours in (('jnp.', 'torch.'), ('.min(', '.amin('), ('.max(', '.amax(')):
+def translated(node: ast.AST, known: Collection[str] = ()) -> str:
+    """What the reference says as the port would spell it, where only the module's name differs.
+
+    known: the names of the port's file, which may have a function of its own for one of jax.
+    """
+    text = re.sub(r'\bjnp\.(\w+)', lambda found: _spelt(found[1], known), ast.unparse(node))
+    for theirs, ours in (('jax.nn.', 'torch.nn.functional.'), ('.min(', '.amin('), ('.max(', '.amax(')):
         text = text.replace(theirs, ours)
     return text
 
 
-def as_reference(function: ast.FunctionDef, reference: ast.FunctionDef) -> Iterator[tuple[ast.expr, str]]:
-    """(the port's expression, the reference's) for every variable that both functions set once."""
-    ours, theirs = _assigned(function), _assigned(reference)
-    for target in [target for target in ours if target in theirs]:
-        if ast.unparse(ours[target]) != translated(theirs[target]):
-            yield ours[target], translated(theirs[target])
+def _spelt(name: str, known: Collection[str]) -> str:
+    return name if name in known else f'torch.{name}'
 
 
-def _assigned(function: ast.FunctionDef) -> dict[str, ast.expr]:
+def as_reference(
+    function: ast.FunctionDef, reference: ast.FunctionDef, known: Collection[str] = ()
+) -> Iterator[tuple[ast.expr, str]]:
+    """(the port's expression, the reference's) for what both functions set or return equally often."""
+    ours, theirs = _set(function), _set(reference)
+    for target in ours:
+        if len(ours[target]) == len(theirs.get(target, ())):
+            for own, other in zip(ours[target], theirs[target], strict=True):
+                text = translated(other, known)
+                if ast.unparse(own) != text:
+                    yield own, text
+
+
+def left_out(
+    function: ast.FunctionDef, reference: ast.FunctionDef, known: Collection[str] = ()
+) -> Iterator[tuple[ast.stmt, str]]:
+    """(the port's statement, what the reference has before it and the port has not)."""
+    ours = [ast.unparse(statement) for statement in function.body]
+    theirs = [translated(statement, known) for statement in reference.body]
+    for kind, start, _, first, last in difflib.SequenceMatcher(
+        None, ours, theirs, autojunk=False
+    ).get_opcodes():
+        if kind == 'insert' and start < len(ours):
+            yield function.body[start], '\n'.join(theirs[first:last])
+
+
+def _set(function: ast.FunctionDef) -> dict[str, list[ast.expr]]:
+    """What is assigned to each target, and what is returned."""
     found: dict[str, list[ast.expr]] = {}
     for node in ast.walk(function):
         if isinstance(node, ast.Assign) and len(node.targets) == 1:
             found.setdefault(ast.unparse(node.targets[0]), []).append(node.value)
-    return {target: values[0] for target, values in found.items() if len(values) == 1}
+        if isinstance(node, ast.Return) and node.value is not None:
+            found.setdefault('return', []).append(node.value)
+    return found

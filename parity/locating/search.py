@@ -27,6 +27,10 @@ from parity.runs import Runs
 from parity.sides import LossCall
 from parity.verdict import StageResult
 
+# For the causes of all losses together; each loss is given half of what is left.
+SECONDS = 20.0
+# So often a loss is looked into once more.
+AGAIN = 2
 _TOO_SMALL = 'leaves differ, but no value from which they were computed does by more than its rounding'
 
 
@@ -40,6 +44,7 @@ class Locating:
         if loss is not None:
             call_of(runs, loss)
             self.stages = [name for name in self.stages if name in ('loss', 'grads')]
+        self.seconds = SECONDS
         self.undone: list[Counterfactual] = []  # the causes that were found, loss by loss
         self.found = Divergence(runs.pair.name, self._described(), command, versions=versions())
 
@@ -86,24 +91,41 @@ class Locating:
     # --- losses, and functions
 
     def _in_losses(self, stages: list[StageResult]) -> None:
-        findings: list[Finding] = []
+        causes: list[Finding] = []
+        rest: list[Finding] = []
         explained: list[bool | None] = []
         for look in self._looks(stages):
-            self.tell(f'{look.loss or look.stage}: lines and modules')
-            rows = look.rows
-            if look.frontiers or rows:
-                self.tell(f'{look.loss or look.stage}: causes')
-                explained.append(look.explain())
-            findings += look.findings()
-            self._add(modules={**self.found.modules, look.loss: rows} if rows else self.found.modules)
-            self._note(*look.notes)
+            explains = self._explained(look)
+            causes, rest = causes + look.causes(), rest + look.others()
+            for _ in range(AGAIN):
+                if explains or not look.causes():
+                    break
+                look = look.again()  # with one mistake undone another shows
+                explains = self._explained(look)
+                causes, rest = causes + look.causes(), rest + look.others()
+            explained.append(explains)
         drawn = [_of_draw(loss, finding) for loss, finding in self._draws(stages)]
-        self._add(findings=tuple(_merged(findings, drawn)))
+        self._add(findings=tuple(_merged(causes, rest, drawn)))
         if explained:
             self._add(explained=None if all(x is None for x in explained) else all(explained))
         self._reach(stages)
         if not self.found.findings:
             self._raising(stages[0]) if stages[0].outcome == 'error' else self._note(_TOO_SMALL)
+
+    def _explained(self, look: Look) -> bool | None:
+        """Look for lines, modules and causes; whether all agrees with these undone."""
+        name = look.loss or look.stage
+        self.tell(f'{name}: lines and modules')
+        with applied(self.undone):  # what is known must not hide the rest
+            rows, frontiers = look.rows, look.frontiers
+        if rows and look.loss not in self.found.modules:
+            self._add(modules={**self.found.modules, look.loss: rows})
+        self._note(*look.notes)
+        if not (frontiers or rows):
+            return None
+        self.tell(f'{name}: causes')
+        self.seconds /= 2
+        return look.explain(self.seconds)
 
     def _looks(self, stages: list[StageResult]) -> Iterator[Look]:
         """One for each loss that differs in what no loss before it has, and that no cause explains."""
@@ -165,7 +187,7 @@ class Locating:
         values = Values(self.runs, given=read_programs(self.runs, stage.stage, name))
         judge = Judge(self.runs, stage=stage.stage)
         look = Look(stage.stage, '', values, judge, None, [leaf.path for leaf in stage.leaves], [])
-        explained = look.explain()
+        explained = look.explain(SECONDS)
         self._add(findings=tuple(look.findings()), explained=explained)
         if not self.found.findings:
             self._note(_TOO_SMALL)
@@ -236,14 +258,12 @@ def _of_update(runs: Runs, finding: UpdateFinding, margins: Mapping[str, float])
     )
 
 
-def _merged(findings: list[Finding], drawn: list[Finding]) -> list[Finding]:
+def _merged(causes: list[Finding], rest: list[Finding], drawn: list[Finding]) -> list[Finding]:
     """Each place once: a draw explains what follows, but a wrong key was made before it is used."""
     by_key = [finding for finding in drawn if ' key' in finding.why and finding.port_value]
     first = [finding for finding in drawn if finding not in by_key]
-    explained = [finding for finding in findings if finding.is_explained]
-    rest = [finding for finding in findings if not finding.is_explained]
     found: dict[Any, Finding] = {}
-    for finding in (*explained, *first, *rest[:1], *by_key, *rest[1:]):
+    for finding in (*causes, *first, *rest[:1], *by_key, *rest[1:]):
         place = finding.port and (finding.port.file, finding.port.line)
         found.setdefault(place or (finding.kind, finding.modules), finding)
     return list(found.values())

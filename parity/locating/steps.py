@@ -44,6 +44,28 @@ class Adam:
         direction = first / (np.sqrt(second) + self.eps) + self.decay * before.param
         return Moments(before.param - self.lr * direction, mu, nu, count)
 
+    def gradient(self, before: Moments, after: Moments) -> np.ndarray:
+        """What such a step was given, by the first moment."""
+        gradient: np.ndarray = (after.mu - self.beta1 * before.mu) / (1 - self.beta1) - self.l2 * before.param
+        return gradient
+
+    def again(self, before: Moments, after: Moments) -> Moments:
+        """A step from `before` with the gradient that led to `after`."""
+        return self.step(before, self.gradient(before, after))
+
+    def fitted(self, before: Moments, after: Moments) -> list['Adam']:
+        """With the learning rate, or that and a decay, that explain `after` best: three digits of them."""
+        without = dataclasses.replace(self, decay=0.0)
+        moved, direction = before.param - after.param, before.param - without.again(before, after).param
+        alone = self.lr * ratio(moved, direction)
+        rate, decayed = combination(moved, direction, before.param)
+        pairs = [(alone, 0.0), (self.lr * rate, decayed / (self.lr * rate) if rate else np.nan)]
+        return [
+            dataclasses.replace(self, lr=float(f'{lr:.3g}'), decay=float(f'{decay:.3g}'))
+            for lr, decay in pairs
+            if np.isfinite((lr, decay)).all()
+        ]
+
     def solved(self, before: Moments, gradient: np.ndarray, after: Moments) -> dict[str, float]:
         """For each constant by itself, the value that explains best what `after` is."""
         return {
@@ -71,21 +93,21 @@ class Adam:
 
     def _lr(self, before: Moments, gradient: np.ndarray, after: Moments) -> float:
         step = self.step(before, gradient).param - before.param
-        return self.lr * _ratio(after.param - before.param, step)
+        return self.lr * ratio(after.param - before.param, step)
 
     def _eps(self, before: Moments, gradient: np.ndarray, after: Moments) -> float:
         expected = self.step(before, gradient)
         first, second = self._unbiased(expected.mu, expected.nu, expected.count)
         moved = before.param - after.param
-        return _ratio(self.lr * first - moved * np.sqrt(second), moved)
+        return ratio(self.lr * first - moved * np.sqrt(second), moved)
 
     def _decay(self, before: Moments, gradient: np.ndarray, after: Moments) -> float:
         without = dataclasses.replace(self, decay=0.0).step(before, gradient)
-        return _ratio(without.param - after.param, self.lr * before.param)
+        return ratio(without.param - after.param, self.lr * before.param)
 
     def _l2(self, before: Moments, gradient: np.ndarray, after: Moments) -> float:
         without = dataclasses.replace(self, l2=0.0).step(before, gradient)
-        return _ratio(after.mu - without.mu, (1 - self.beta1) * before.param)
+        return ratio(after.mu - without.mu, (1 - self.beta1) * before.param)
 
 
 def moving_average(online: np.ndarray, target: np.ndarray, tau: float) -> np.ndarray:
@@ -96,7 +118,7 @@ def moving_average(online: np.ndarray, target: np.ndarray, tau: float) -> np.nda
 
 def rate(online: np.ndarray, before: np.ndarray, after: np.ndarray) -> float:
     """The tau with which a target went from before to after, following online; NaN where there is none."""
-    tau = _ratio(after - before, online - before)
+    tau = ratio(after - before, online - before)
     error = np.abs(moving_average(online, before, tau) - after).max(initial=0.0)
     moved = np.abs(after - before).max(initial=0.0)
     return tau if moved and error <= SOLVED * moved else np.nan
@@ -104,10 +126,17 @@ def rate(online: np.ndarray, before: np.ndarray, after: np.ndarray) -> float:
 
 def _share(after: np.ndarray, before: np.ndarray, new: np.ndarray) -> float:
     """The b in after = b * before + (1 - b) * new."""
-    return _ratio(after - new, before - new)
+    return ratio(after - new, before - new)
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> float:
+def combination(found: np.ndarray, first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """The (a, b) for which a * first + b * second is nearest to what was found, in least squares."""
+    columns = np.stack([first.ravel(), second.ravel()], axis=-1)
+    (a, b), *_ = np.linalg.lstsq(columns, found.ravel(), rcond=None)
+    return float(a), float(b)
+
+
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> float:
     """The factor that takes the one nearest to the other, in least squares."""
     square = float((denominator**2).sum())
     return float((numerator * denominator).sum()) / square if square else np.nan

@@ -2,6 +2,8 @@
 
 import dataclasses
 import inspect
+import itertools
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -53,7 +55,8 @@ def is_array(leaf: Any) -> bool:
 
 
 def fit(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The reference's array in the shape that the port has for it: (..., C) as (B, C, ...), or repeated.
+    """The reference's array in the shape that the port has for it: (..., C) as (B, C, ...), heads and their
+    features as one axis, or repeated.
 
     Inside `nn.vmap` an input that all members share has no axis of its own, and the port's may have one. What
     does not fit stays as it is, so that its shape is what differs.
@@ -62,12 +65,19 @@ def fit(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
         return array
     if array.ndim > 2 and np.moveaxis(array, -1, 1).shape == shape:
         return np.moveaxis(array, -1, 1)
-    if [n for n in array.shape if n != 1] == [n for n in shape if n != 1]:
+    if regrouped(array.shape, shape):
         return array.reshape(shape)
     try:
         return np.broadcast_to(array, shape)
     except ValueError:
         return array
+
+
+def regrouped(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
+    """Whether both are the same but for axes of 1, or for neighbours after the first that are one axis."""
+    long, short = ([n for n in one if n != 1] for one in sorted((shape, other), key=len, reverse=True))
+    ends, merged = (set(itertools.accumulate(one, operator.mul)) for one in (long, short))
+    return long[:1] == short[:1] and max(ends, default=1) == max(merged, default=1) and merged <= ends
 
 
 def spread(cotangent: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -6,17 +6,33 @@ import inspect
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from parity.locating.calls import frames_at, stack_of
 from parity.locating.losses import homes, without_collection
-from parity.locating.sources import Line, is_user
+from parity.locating.sources import Line, Stack, is_user
 from parity.locating.updates import UpdateFinding
 from parity.runs import Runs
 
 # What is said where the optimiser is made, not where it steps.
 MADE = ('optimiser constant', 'plain gradient descent', 'parameter left out of the optimiser')
+# In this order: where gradients are written last; where the values that are written were made; what the
+# method of the update calls; what the function calls that makes the optimiser's step.
+CHANGED = ('gradient scaled before the step', 'gradient changed before the step')
+VALUES = ('target rate', 'target average in the wrong direction', 'target copied')
+TIMES = ('target not updated', 'target updated in a step in which it rests')
+LATE = ('target from the values after the step',)
+
+
+@dataclass(frozen=True)
+class Write:
+    """That an update writes a parameter of this name: from where, and where the values were made."""
+
+    name: str
+    stack: Stack
+    made: Stack
 
 
 def line_of(runs: Runs, finding: UpdateFinding) -> Line | None:
@@ -31,13 +47,26 @@ def line_of(runs: Runs, finding: UpdateFinding) -> Line | None:
     if made is not None:
         return made
     side.restore(runs.reference64.states[i])
-    writers = _writers(side, call, runs.port64.batch)
-    own = [line for name, line in writers if _is_of(side, name, finding.paths)]
-    common = Counter(line for line in own if is_user(line.file)).most_common(1)
+    writes = _writes(side, call, runs.port64.batch, gradients=finding.cause in CHANGED)
+    last = {write.name: write for write in writes if _is_of(side, write.name, finding.paths)}
+    chosen = [_chosen(write, finding.cause, writes[0]) for write in last.values()]
+    common = Counter(line for line in chosen if is_user(line.file)).most_common(1)
     if common:
         return common[0][0]
     # a library's optimiser that the engine steps; or nothing writes them
-    return next(_makings(side), None) if own else _method(side, call.method)
+    return next(_makings(side), None) if last else _method(side, call.method)
+
+
+def _chosen(write: Write, cause: str, step: Write) -> Line:
+    """The line of a write that tells most about the cause; step: the first write, the optimiser's."""
+    if cause in VALUES and write.made:
+        return write.made[0]
+    if cause in TIMES:
+        return write.stack[-1]
+    if cause in LATE:
+        place = step.stack[0].file, step.stack[0].function
+        return next((line for line in write.stack if (line.file, line.function) == place), write.stack[0])
+    return write.stack[0]
 
 
 def _is_of(side: Any, name: str, paths: tuple[str, ...]) -> bool:
@@ -47,24 +76,36 @@ def _is_of(side: Any, name: str, paths: tuple[str, ...]) -> bool:
     return name.split('.')[0] in {path.split('/')[0] for path in paths}
 
 
-def _writers(side: Any, call: Any, batch: Any) -> list[tuple[str, Line]]:
-    """(parameter, the line that wrote it last), of those that an update writes."""
+def _writes(side: Any, call: Any, batch: Any, *, gradients: bool) -> list[Write]:
+    """What an update writes into parameters, or into their gradients, in its order."""
+    from torch import Tensor
     from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils.weak import WeakTensorKeyDictionary
 
-    names = {id(parameter): name for name, parameter in _parameters(side).items()}
-    written: dict[str, Line] = {}
+    parameters = _parameters(side)
+    writes: list[Write] = []
+    makers = WeakTensorKeyDictionary()
 
     class Watching(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no hints there
         def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             stack = stack_of(frames_at(sys._getframe(1)))
-            for tensor in _flat(_written(function, args)) if stack else ():
-                if id(tensor) in names:
-                    written[names[id(tensor)]] = stack[0]
-            return function(*args, **(kwargs or {}))
+            result = function(*args, **(kwargs or {}))
+            if stack:
+                written = [id(tensor) for tensor in _flat(_written(function, args))]
+                for name, parameter in parameters.items():
+                    if id(parameter.grad if gradients else parameter) in written:
+                        writes.append(Write(name, stack, _maker(makers, args)))
+                makers.update({one: stack for one in _flat([result]) if isinstance(one, Tensor)})
+            return result
 
     with Watching():  # type: ignore[no-untyped-call]
         side.update(call, batch)
-    return list(written.items())
+    return writes
+
+
+def _maker(makers: Any, args: Sequence[Any]) -> Stack:
+    """Where the second argument was made, which a copy copies."""
+    return makers.get(args[1], ()) if len(args) > 1 and hasattr(args[1], 'shape') else ()
 
 
 def _written(function: Any, args: Sequence[Any]) -> Iterator[Any]:

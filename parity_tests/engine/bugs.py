@@ -20,6 +20,8 @@ class Bug:
     kind:   what first differs: a value, a gradient, an update, or a random draw.
     lines:  texts of lines that are as right an answer as the changed ones.
     unseen: written after the method was finished. What it showed has been used since.
+    cause:  what `parity.locate` must name, `cause unknown` where no known difference can; None: not asked.
+    rank:   the line must be among so many first places of `parity.locate`.
     """
 
     name: str
@@ -34,6 +36,8 @@ class Bug:
     config: dict[str, Any] = field(default_factory=dict)
     seed: int = 1
     unseen: bool = False
+    cause: str | None = None
+    rank: int = 1
 
     @property
     def substitution(self) -> Substitution:

@@ -60,7 +60,9 @@ def test_the_planted_bug_shows_at_its_stage(name: str) -> None:
         assert [stage.reason for stage in case.stages if stage.outcome == 'error'] == []
 
 
-@pytest.mark.parametrize('block', commands('parity'), ids=lambda block: block[0])
+@pytest.mark.parametrize(
+    'block', commands('parity check') + commands('parity run'), ids=lambda block: block[0]
+)
 def test_the_commands_print_what_the_readmes_show(block: tuple[str, list[str]], tmp_path: Path) -> None:
     """Numbers and the worst leaf may differ by machine: what counts is the stage and the outcome."""
     command, shown = block
@@ -71,6 +73,21 @@ def test_the_commands_print_what_the_readmes_show(block: tuple[str, list[str]], 
     headlines = re.findall(r'^.* differs in \w+:', '\n'.join(shown), re.MULTILINE)
     assert bool(headlines) == ('pair:PLANTED' in command and words[0] == 'check')
     assert [line for line in headlines if line not in result.output] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('block', commands('parity locate'), ids=lambda block: block[0])
+def test_what_the_readmes_show_is_located(block: tuple[str, list[str]]) -> None:
+    command, shown = block
+    result = CliRunner(env={'COLUMNS': '100'}).invoke(app, shlex.split(command)[1:])
+    assert result.exit_code == EXIT['mismatch'], result.output
+    assert [line for line in shown if line != '...' and line not in result.output] == []
+    assert sum('│ >' in line for line in shown) >= 1
+
+
+def test_every_planted_bug_is_located_in_its_readme() -> None:
+    located = [command.split()[2] for command, _ in commands('parity locate')]
+    assert sorted(located) == [f'examples.{name}.pair:PLANTED' for name in sorted(NAMES)]
 
 
 @EVERY

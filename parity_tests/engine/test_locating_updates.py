@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from parity import Case, Pair, registered
+from parity.locating.alternatives import follows
+from parity.locating.recorded import recorded_steps
 from parity.locating.steps import Adam, Moments, rate
-from parity.locating.updates import UNKNOWN, UpdateFinding, follows, recorded_steps, updates
+from parity.locating.updates import UNKNOWN, UpdateFinding, updates
 from parity.runs import Runs
 from parity_tests.agents.test_classic_mistakes import late_targets, port_with, skipping_adam
 
