@@ -24,7 +24,7 @@ from parity.trees import Arrays
 SAMPLES = {'float32': 2, 'float64': 4}
 SCALES = {'float32': 2.0**-10, 'float64': 2.0**-50}
 # All of a few samples can be small: of three normal ones the largest is below a tenth of their deviation once
-# in 2,000 times, of 17 never. A stage that differs by no more than luck may explain is judged again with so many.
+# in 2,000 times, of 17 never. A stage that differs by no more than luck may explain is judged with so many.
 MORE_SAMPLES, LUCK = 16, 32.0
 
 
