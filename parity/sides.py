@@ -69,13 +69,15 @@ class State:
 class LossCall:
     """A call of a loss: `method(batch, params, rng=key, **options)`.
 
-    frozen passes None as params and as the key, for which the agent takes its own.
+    frozen:  None is passed as params.
+    own_key: None is passed as the key, for which the agent takes its own.
     """
 
     name: str
     method: str
     options: tuple[tuple[str, Any], ...] = ()
     frozen: bool = False
+    own_key: bool = False
 
 
 Calls = tuple[LossCall, ...]

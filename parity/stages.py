@@ -29,8 +29,8 @@ LOSSES = (
     LossCall('pretraining', 'pretraining_loss'),
     LossCall('finetuning_full', 'finetuning_loss', FULL),
     LossCall('finetuning_partial', 'finetuning_loss', PARTIAL),
-    LossCall('pretraining_frozen', 'pretraining_loss', frozen=True),
-    LossCall('finetuning_frozen', 'finetuning_loss', frozen=True),
+    LossCall('pretraining_frozen', 'pretraining_loss', frozen=True, own_key=True),
+    LossCall('finetuning_frozen', 'finetuning_loss', frozen=True, own_key=True),
 )
 SCRIPT = (
     UpdateCall('pretrain'),

@@ -156,7 +156,8 @@ def _actions(agent: Any, inputs: list[Any], key: Any, temperature: Any) -> Any:
 
 def call_loss(call: LossCall, agent: Any, batch: Any, key: Any, params: Any) -> tuple[Any, dict[str, Any]]:
     """(loss, info) of an agent; params: what is differentiated."""
-    params, key = (None, None) if call.frozen else (params, key)
+    params = None if call.frozen else params
+    key = None if call.own_key else key
     result: tuple[Any, dict[str, Any]] = getattr(agent, call.method)(
         batch, params, rng=key, **dict(call.options)
     )

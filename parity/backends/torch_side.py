@@ -128,7 +128,8 @@ class TorchSide:
 
     def call(self, call: LossCall, batch: Arrays, key: np.ndarray) -> tuple[Any, dict[str, Any]]:
         """(loss, info), on the live parameters unless the call is frozen."""
-        params, rng = (None, None) if call.frozen else (self.agent.network.params, self.to_tensor(key))
+        params = None if call.frozen else self.agent.network.params
+        rng = None if call.own_key else self.to_tensor(key)
         options = dict(call.options)
         result: tuple[Any, dict[str, Any]] = getattr(self.agent, call.method)(
             self.to_tensors(batch), params, rng=rng, **options

@@ -1,5 +1,6 @@
 """Parts of the port that differ, each with what it must return: what causes are searched in."""
 
+import dataclasses
 import functools
 import itertools
 import time
@@ -118,7 +119,7 @@ class Judge:
 def _loss_leaves(runner: Runner, call: LossCall, gradients: bool) -> Arrays:
     runner.side.restore(runner.start)
     if not gradients:  # without parameters to differentiate the values are the same
-        call = LossCall(call.name, call.method, call.options, frozen=True)
+        call = dataclasses.replace(call, frozen=True)
     values, grads = runner.side.losses((call,), runner.batch, runner.inputs.key)
     return {**subtree(values, call.name), **with_prefix('grads', subtree(grads, call.name))}
 

@@ -73,7 +73,8 @@ def _of_agents(runs: Runs, call: LossCall) -> Programs:
     def run_port() -> dict[str, Any]:
         params = None if call.frozen else network.params
         agent = port.side.agent  # type: ignore[attr-defined]
-        loss, info = getattr(agent, call.method)(batch, params, rng=key, **dict(call.options))
+        rng = None if call.own_key else key
+        loss, info = getattr(agent, call.method)(batch, params, rng=rng, **dict(call.options))
         return trees.flat({'loss': loss, 'info': info}, as_tensor)
 
     given = {'agent': jax_agent, 'batch': reference.batch, 'key': runs.inputs.key}

@@ -444,6 +444,7 @@ SAID = [
     ('sign', 'torch.where(c, x, y)', 'torch.where(c, y, x)'),
     ('other key', "batch['observations']", "batch['next_observations']"),
     ('clip too many', 'torch.clip(x, -1, 1)', 'x'),
+    ('exchanged variables', 'x - y * x', 'y - x * y'),
     ('surplus term', 'x * y', 'x'),
     ('surplus term', 'torch.exp(x)', 'x'),
     ('other number', 'x + 1e-05', 'x + 1e-06'),
