@@ -79,6 +79,14 @@ class LossCall:
     frozen: bool = False
     own_key: bool = False
 
+    def on(self, agent: Any, batch: Any, key: Any, params: Any) -> tuple[Any, dict[str, Any]]:
+        """(loss, info) of an agent of either side; params: what is differentiated."""
+        params, key = None if self.frozen else params, None if self.own_key else key
+        result: tuple[Any, dict[str, Any]] = getattr(agent, self.method)(
+            batch, params, rng=key, **dict(self.options)
+        )
+        return result
+
 
 Calls = tuple[LossCall, ...]
 # (network, names of its inputs), a name being an array's or one of LITERALS

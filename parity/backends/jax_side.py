@@ -154,16 +154,6 @@ def _actions(agent: Any, inputs: list[Any], key: Any, temperature: Any) -> Any:
     return agent.sample_actions(*inputs, seed=key, **given)
 
 
-def call_loss(call: LossCall, agent: Any, batch: Any, key: Any, params: Any) -> tuple[Any, dict[str, Any]]:
-    """(loss, info) of an agent; params: what is differentiated."""
-    params = None if call.frozen else params
-    key = None if call.own_key else key
-    result: tuple[Any, dict[str, Any]] = getattr(agent, call.method)(
-        batch, params, rng=key, **dict(call.options)
-    )
-    return result
-
-
 def _losses(
     calls: Calls, contractions: tuple[str, ...], agent: Any, batch: Any, key: Any
 ) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -182,7 +172,7 @@ def _loss(
     def loss_fn(params: Any) -> tuple[Any, dict[str, Any]]:
         logged = logged_draws(jax.random), logged_contractions(jnp, contractions)
         with inlined(type(agent)), logged[0] as draws, logged[1] as arrays:
-            loss, info = call_loss(call, agent, batch, key, params)
+            loss, info = call.on(agent, batch, key, params)
         return loss, {'info': info, 'draws': draw_leaves(draws), 'contractions': arrays}
 
     (loss, values), grads = jax.value_and_grad(loss_fn, has_aux=True)(agent.network.params)
@@ -197,7 +187,7 @@ def _reach_of(call: LossCall, agent: Any, batch: Any, key: Any) -> dict[str, Any
     import jax
 
     def terms(params: Any) -> dict[str, Any]:
-        _, info = call_loss(call, agent, batch, key, params)
+        _, info = call.on(agent, batch, key, params)
         return {name: value for name, value in info.items() if is_term(name)}
 
     # One transposition for each term: jacrev would send zeros through the others, and 0 * inf is not 0

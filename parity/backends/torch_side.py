@@ -128,13 +128,7 @@ class TorchSide:
 
     def call(self, call: LossCall, batch: Arrays, key: np.ndarray) -> tuple[Any, dict[str, Any]]:
         """(loss, info), on the live parameters unless the call is frozen."""
-        params = None if call.frozen else self.agent.network.params
-        rng = None if call.own_key else self.to_tensor(key)
-        options = dict(call.options)
-        result: tuple[Any, dict[str, Any]] = getattr(self.agent, call.method)(
-            self.to_tensors(batch), params, rng=rng, **options
-        )
-        return result
+        return call.on(self.agent, self.to_tensors(batch), self.to_tensor(key), self.agent.network.params)
 
     def _reach_of(self, term: Any, params: dict[str, Any]) -> dict[str, float]:
         import torch

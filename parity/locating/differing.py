@@ -83,4 +83,10 @@ def _differing(result: StageResult, loss: str | None) -> StageResult:
 
 
 def _is_of(path: str, loss: str | None) -> bool:
-    return loss is None or path.removeprefix('reach/').split('/')[0] == loss
+    return loss is None or in_loss(path)[0] == loss
+
+
+def in_loss(path: str) -> tuple[str, str]:
+    """The loss that a leaf of `loss` or `grads` belongs to, reach included, and what it is called in it."""
+    name, _, rest = path.removeprefix('reach/').partition('/')
+    return name, rest

@@ -64,7 +64,7 @@ def _agent_loss(side: Any, call: LossCall, batch: Arrays, key: Any) -> Reference
     def loss(params: Any, data: Any) -> tuple[Any, Any]:
         agent, batch, key = data
         with jax_side.inlined(type(agent)), compiling.unshared():
-            return jax_side.call_loss(call, agent, batch, key, params)
+            return call.on(agent, batch, key, params)
 
     return ReferenceLoss(loss, side.agent.network.params, (side.agent, batch, key))
 

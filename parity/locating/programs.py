@@ -60,21 +60,17 @@ def as_tensor(value: Any) -> Any:
 
 
 def _of_agents(runs: Runs, call: LossCall) -> Programs:
-    from parity.backends import jax_side
 
     reference, port = runs.reference64, runs.port64
     jax_agent, network = reference.side.agent, port.side.agent.network  # type: ignore[attr-defined]
     batch, key = port.side.to_tensors(port.batch), port.side.to_tensor(runs.inputs.key)  # type: ignore[attr-defined]
 
     def run_reference(trained: Any, given: Any) -> dict[str, Any]:
-        loss, info = jax_side.call_loss(call, given['agent'], given['batch'], given['key'], trained)
+        loss, info = call.on(given['agent'], given['batch'], given['key'], trained)
         return trees.flat({'loss': loss, 'info': info}, lambda leaf: leaf)
 
     def run_port() -> dict[str, Any]:
-        params = None if call.frozen else network.params
-        agent = port.side.agent  # type: ignore[attr-defined]
-        rng = None if call.own_key else key
-        loss, info = getattr(agent, call.method)(batch, params, rng=rng, **dict(call.options))
+        loss, info = call.on(port.side.agent, batch, key, network.params)  # type: ignore[attr-defined]
         return trees.flat({'loss': loss, 'info': info}, as_tensor)
 
     given = {'agent': jax_agent, 'batch': reference.batch, 'key': runs.inputs.key}

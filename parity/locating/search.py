@@ -12,7 +12,7 @@ from parity.functions import FunctionRuns
 from parity.locating.causes import UNKNOWN, Cause
 from parity.locating.counterfactuals import Counterfactual, applied
 from parity.locating.defaults import config_finding, initial_findings, raised
-from parity.locating.differing import Tell, first_differing, in_order
+from parity.locating.differing import Tell, first_differing, in_loss, in_order
 from parity.locating.divergence import Divergence, Finding, Place
 from parity.locating.draws import DrawFinding, draw_findings, draws
 from parity.locating.layers import Layers
@@ -54,9 +54,8 @@ class Locating:
     def divergence(self) -> Divergence:
         """What differs in float64, located; or else what differs in float32 alone."""
         started = time.perf_counter()
-        _ = (
-            self.runs.config if not isinstance(self.runs, FunctionRuns) else None
-        )  # refused before anything runs
+        if not isinstance(self.runs, FunctionRuns):
+            _ = self.runs.config  # a bad batch or configuration is refused before anything runs
         first_in = functools.partial(first_differing, self.runs, self.stages, self.loss)
         if stages := first_in('float64', self.tell):
             self._add(stages=tuple(stages))
@@ -175,7 +174,7 @@ class Locating:
         """The table, where only gradients differ."""
         if isinstance(self.runs, FunctionRuns) or not all(stage.stage == 'grads' for stage in stages):
             return
-        losses = {leaf.path.removeprefix('reach/').split('/')[0] for stage in stages for leaf in stage.leaves}
+        losses = {in_loss(leaf.path)[0] for stage in stages for leaf in stage.leaves}
         if losses:
             self.tell('which term reaches which network')
             self._add(reach=tuple(reach_table(self.runs, losses)))
@@ -225,7 +224,7 @@ def _leaves_of(stages: Iterable[StageResult], loss: str) -> list[str]:
     for stage in stages:
         prefix = 'grads/' if stage.stage == 'grads' else ''
         for leaf in stage.leaves:
-            name, _, path = leaf.path.removeprefix('reach/').partition('/')
+            name, path = in_loss(leaf.path)
             found += [prefix + path] if name == loss else []
     return found
 
