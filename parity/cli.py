@@ -33,7 +33,8 @@ from parity.options import (
 )
 from parity.pair import Pair, find, registered
 from parity.parallel import check_pairs, locating
-from parity.report import diff, json, text
+from parity.report import diff, text
+from parity.report.folder import Folder
 from parity.report.locating import short
 from parity.stages import STAGES
 from parity.verdict import Outcome, Verdict, worst
@@ -76,16 +77,17 @@ def run(
         raise unknown('pair', 'any', [], where='the entry points parity.pairs', next_step='pip install -e .')
     if steps is not None and (stages != ['rollout'] or reference is not None):
         raise _steps_without_rollout(stages)
+    folder = Folder(reports)
     with progress() as tell:
         choice, jobs = _choice(stages, dtypes, device), jobs or os.cpu_count() or 1
         if reference is None:
             choice |= {'steps': steps, 'locate': where}
-            verdicts = check_pairs(names, examples, seed, choice, jobs, tell)
+            verdicts = check_pairs(names, examples, seed, choice, jobs, tell, folder.add)
         else:
             chosen = original.pairs_of(reference, names, strict=bool(pairs))
             cases = {name: generated.all_cases(find(name), examples, seed) for name in chosen}
             verdicts = original.check_original(reference, cases, choice, jobs, tell)
-    _finish(verdicts, reports, junit)
+    _finish(verdicts, folder, junit)
 
 
 @app.command('check')
@@ -115,7 +117,7 @@ def check_one(
         else:
             original.pairs_of(reference, [pair], strict=True)
             verdicts = original.check_original(reference, {pair: [case]}, choice, 1, tell)
-    _finish(verdicts, reports)
+    _finish(verdicts, Folder(reports) if reports else None)
 
 
 @app.command('list')
@@ -251,7 +253,7 @@ def _choice(stages: list[str] | None, dtypes: list[str] | None, device: str) -> 
     return {'stages': stages, 'dtypes': dtypes or DTYPES, 'device': device}
 
 
-def _finish(verdicts: list[Verdict], reports: Path | None, junit: Path | None = None) -> None:
+def _finish(verdicts: list[Verdict], folder: Folder | None, junit: Path | None = None) -> None:
     console.print(text.overview(verdicts))
     for verdict in verdicts:
         for line in text.failures(verdict):
@@ -263,28 +265,22 @@ def _finish(verdicts: list[Verdict], reports: Path | None, junit: Path | None = 
     for verdict in verdicts:
         if extra := verdict.versions.get(original.EXTRA):
             console.print(f'{verdict.pair}: not compared, because {original.EXTRA}: {extra}', soft_wrap=True)
-    for path in _write(verdicts, reports, junit):
+    for path in _write(verdicts, folder, junit):
         console.print(f'wrote {path}', markup=False, soft_wrap=True)
     outcome = worst(verdict.outcome for verdict in verdicts)
     console.print(outcome, style=text.COLOURS[outcome])
     raise typer.Exit(EXIT[outcome])
 
 
-def _write(verdicts: list[Verdict], reports: Path | None, junit: Path | None) -> list[Path]:
+def _write(verdicts: list[Verdict], folder: Folder | None, junit: Path | None) -> list[Path]:
     """Write what was asked for; what a person or CI opens first."""
-    # imported here, because they load a plotting library and an XML one
-    from parity.report import html, locate_page
-    from parity.report import junit as junit_report
-
     written = []
     if junit is not None:
+        from parity.report import junit as junit_report  # loads an XML library
+
         written.append(junit_report.write(verdicts, junit))
-    if reports is not None:
-        json.write(verdicts, reports)
-        *_, index = html.write(verdicts, reports)
-        for located in (verdict.located for verdict in verdicts if verdict.located):
-            locate_page.write(located, reports)
-        written.append(index)
+    if folder is not None:
+        written.append(folder.write(verdicts))
     return written
 
 

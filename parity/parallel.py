@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any, TypeVar
 
 import fixtures
@@ -25,26 +25,42 @@ Result = TypeVar('Result')
 
 
 def check_pairs(
-    names: Sequence[str], examples: int, seed: int, choice: dict[str, Any], jobs: int, progress: Progress
+    names: Sequence[str],
+    examples: int,
+    seed: int,
+    choice: dict[str, Any],
+    jobs: int,
+    progress: Progress,
+    done: Callable[[Verdict], None] = lambda verdict: None,
 ) -> list[Verdict]:
     """The verdicts of the pairs `names` on recorded and generated cases, in that order.
 
     jobs: the number of processes; with one, or one pair, everything runs in this process.
+    done: called in this process with each verdict, as soon as it is there.
     Raises what check raises; then the other pairs are given up.
     """
     if min(jobs, len(names)) < 2:
-        return [check_pair(name, examples, seed, choice, progress) for name in names]
+        verdicts = []
+        for name in names:
+            verdicts.append(check_pair(name, examples, seed, choice, progress))
+            done(verdicts[-1])
+        return verdicts
     order = sorted(names, key=_longest_first)
     tasks = [(name, examples, seed, choice) for name in order]
-    verdicts = dict(zip(order, in_processes(check_pair, tasks, jobs, progress), strict=True))
-    return [verdicts[name] for name in names]
+    found = dict(zip(order, in_processes(check_pair, tasks, jobs, progress, done), strict=True))
+    return [found[name] for name in names]
 
 
 def in_processes(
-    function: Callable[..., Result], tasks: Sequence[tuple[Any, ...]], jobs: int, progress: Progress
+    function: Callable[..., Result],
+    tasks: Sequence[tuple[Any, ...]],
+    jobs: int,
+    progress: Progress,
+    done: Callable[[Result], None] = lambda result: None,
 ) -> list[Result]:
     """`function(*task, progress)` for each task, `jobs` at once, in processes that share nothing.
 
+    done: called in this process with each result, as soon as it is there.
     Raises what a task raises; then the others are given up.
     """
     context = multiprocessing.get_context('spawn')  # a fork of a process that runs XLA can hang
@@ -55,6 +71,8 @@ def in_processes(
         pool = ProcessPoolExecutor(jobs, context, _start_worker, (lines, _threads(jobs)))
         try:
             futures = [pool.submit(_in_worker, function, task) for task in tasks]
+            for future in as_completed(futures):
+                done(future.result())
             return [future.result() for future in futures]
         finally:
             pool.shutdown(cancel_futures=True)
@@ -114,6 +132,7 @@ def _start_worker(lines: Any, threads: int) -> None:
 
     global _progress
     _progress = lines.put
+    backends.prepare()
     torch.set_num_threads(threads)
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 LOCATED = '-locate'
@@ -28,6 +29,11 @@ def stem(pair: str) -> str:
     if harmless == pair and pair.lower() != 'index' and not pair.lower().endswith(LOCATED):
         return pair
     return f'{harmless}_{hashlib.sha256(pair.encode(errors="replace")).hexdigest()[:8]}'
+
+
+def write_all(folder: Path, texts: Mapping[str, str]) -> list[Path]:
+    """Write each text under its name; returns the paths in that order."""
+    return [write(folder / name, text) for name, text in texts.items()]
 
 
 def write(path: Path, text: str) -> Path:

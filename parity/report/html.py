@@ -53,8 +53,7 @@ class Precision:
 def write(verdicts: Sequence[Verdict], folder: Path) -> list[Path]:
     """Write `<pair>.html` for each verdict, then `index.html`; returns the paths."""
     pages = {f'{files.stem(verdict.pair)}.html': pair_page(verdict) for verdict in verdicts}
-    pages['index.html'] = index_page(verdicts)
-    return [files.write(folder / name, page) for name, page in pages.items()]
+    return files.write_all(folder, {**pages, 'index.html': index_page(verdicts)})
 
 
 def pair_page(verdict: Verdict) -> str:

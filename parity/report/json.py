@@ -13,10 +13,8 @@ FORMAT = 1
 
 def write(verdicts: Sequence[Verdict], folder: Path) -> list[Path]:
     """Write `<pair>.json` for each verdict, then `index.json`; returns the paths."""
-    written = [
-        write_content(folder / f'{files.stem(verdict.pair)}.json', report(verdict)) for verdict in verdicts
-    ]
-    return [*written, write_content(folder / 'index.json', index(verdicts))]
+    pages = {f'{files.stem(verdict.pair)}.json': as_text(report(verdict)) for verdict in verdicts}
+    return files.write_all(folder, {**pages, 'index.json': as_text(index(verdicts))})
 
 
 def report(verdict: Verdict) -> dict[str, Any]:
@@ -66,7 +64,7 @@ def _badness(entry: dict[str, Any]) -> tuple[int, float]:
     return ('match', 'not_run', 'mismatch', 'error').index(entry['outcome']), entry['margin']
 
 
-def write_content(path: Path, content: dict[str, Any]) -> Path:
-    """Write plain values as one line."""
+def as_text(content: dict[str, Any]) -> str:
+    """Plain values as one line of JSON."""
     # without indentation, which Python's encoder writes ten times more slowly: 100,000 leaves are for tools
-    return files.write(path, json.dumps(content, allow_nan=False) + '\n')
+    return json.dumps(content, allow_nan=False) + '\n'

@@ -8,7 +8,7 @@ from pathlib import Path
 from parity.locating.divergence import Divergence, Finding
 from parity.locating.reach import ReachCell
 from parity.report import files, html
-from parity.report.json import write_content
+from parity.report.json import as_text
 from parity.report.parts import Excerpt, calls, excerpt
 
 # The JSON file has all of them.
@@ -34,12 +34,19 @@ class Shown:
 
 def write(divergence: Divergence, folder: Path, smallest: Smallest | None = None) -> list[Path]:
     """Write `<pair>-locate.json` and `<pair>-locate.html`; returns the paths."""
-    stem = files.located_stem(divergence.pair)
     is_checked = (folder / f'{files.stem(divergence.pair)}.html').exists()
-    return [
-        write_content(folder / f'{stem}.json', divergence.as_dict()),
-        files.write(folder / f'{stem}.html', page(divergence, smallest, is_checked=is_checked)),
-    ]
+    return files.write_all(folder, pages(divergence, smallest, is_checked=is_checked))
+
+
+def pages(
+    divergence: Divergence, smallest: Smallest | None = None, *, is_checked: bool = False
+) -> dict[str, str]:
+    """The two files by name; the arguments are those of `page`."""
+    stem = files.located_stem(divergence.pair)
+    return {
+        f'{stem}.json': as_text(divergence.as_dict()),
+        f'{stem}.html': page(divergence, smallest, is_checked=is_checked),
+    }
 
 
 def page(divergence: Divergence, smallest: Smallest | None = None, *, is_checked: bool = False) -> str:
