@@ -1,7 +1,8 @@
 # make parity   check every registered pair on recorded and generated batches; writes reports/
 # make test     run the test suite
 # make test-all the same with the tests that take minutes to compile
-# make soak     2,000 generated examples of every pair, and 200 with updates; writes reports/soak* (hours)
+# make soak     2,000 generated examples of every pair, and 200 with updates; writes reports/soak* (two hours)
+# make soak-full  100,000 examples, spread over the pairs; writes reports/soak-full (hours; goes on where it was)
 # make bench    ports against references, in time, memory and random numbers; writes reports/benchmarks/
 # make soak-tests  the property tests with more examples, over any sizes and switches (long)
 # make mutants  a sample of deliberate porting bugs in all ports: do the stages notice? writes reports/mutants/
@@ -23,7 +24,6 @@ export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 # For make soak: which pairs (all if none), and the seed of the examples.
 SOAK ?=
 SEED ?= 1
-UPDATELESS := --stage config --stage params --stage forward --stage contractions --stage loss --stage grads --stage actions
 
 # For make mutants: how many mutants.
 MUTANTS ?= 300
@@ -31,7 +31,7 @@ MUTANTS ?= 300
 MUTANT_PAIRS := iql rebrac hilp crl_infonce td_infonce fb_repr mbpo_rebrac dino_rebrac infom \
 	torch_agents.pairs:IQL_IMAGES
 
-.PHONY: parity test test-all soak soak-tests bench mutants mutants-full lint record clean
+.PHONY: parity test test-all soak soak-full soak-tests bench mutants mutants-full lint record clean
 
 parity: $(READY)
 	$(BIN)/parity run
@@ -43,8 +43,13 @@ test-all: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup parity_tests
 
 soak: $(READY)
-	$(BIN)/parity run $(SOAK) --examples 2000 --seed $(SEED) --reports reports/soak $(UPDATELESS)
-	$(BIN)/parity run $(SOAK) --examples 200 --seed $(SEED) --reports reports/soak-updates --stage update --stage rollout
+	OMP_NUM_THREADS=1 $(BIN)/parity soak $(SOAK) --examples 2000 --seed $(SEED) --reports reports/soak
+	OMP_NUM_THREADS=1 $(BIN)/parity soak $(SOAK) --examples 200 --seed $(SEED) --reports reports/soak-updates \
+		--stage update --stage rollout
+
+# nine pairs, 56 parts of 200 each
+soak-full: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/parity soak --examples 11200 --seed $(SEED) --reports reports/soak-full
 
 soak-tests: $(READY)
 	PARITY_PROFILE=soak $(BIN)/python -m pytest -n 2 --dist loadgroup parity_tests/agents

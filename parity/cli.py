@@ -36,6 +36,7 @@ from parity.parallel import check_pairs, locating
 from parity.report import diff, text
 from parity.report.folder import Folder
 from parity.report.locating import short
+from parity.soaking.command import soak_command
 from parity.stages import STAGES
 from parity.verdict import Outcome, Verdict, worst
 
@@ -217,6 +218,7 @@ def bridge_checkpoint(
 
 app.command('locate')(locate_command.locate_one)
 app.command('mutate')(mutate_command)
+app.command('soak')(soak_command)
 
 
 def main() -> None:

@@ -35,21 +35,28 @@ def recorded_cases(pair: Pair, seed: int) -> list[Case]:
 
 
 def generated_cases(pair: Pair, examples: int, seed: int) -> list[Case]:
-    """`examples` cases that go round the pair's structures and the styles, with seeds from `seed`.
+    """`examples` cases, PER_STRUCTURE from each part."""
+    parts = range(math.ceil(examples / PER_STRUCTURE))
+    return [case for part in parts for case in part_of(pair, seed, part)][:examples]
 
-    The first PER_STRUCTURE share the few `structures` of the pair, every further so many one of any sizes and
-    switches: each costs a compilation of the reference.
+
+def part_of(pair: Pair, seed: int, part: int) -> list[Case]:
+    """PER_STRUCTURE cases that go round the styles, each with a seed of its own.
+
+    Those of part 0 go round the few `structures` of the pair, those of every further part share one of any
+    sizes and switches: each costs a compilation of the reference.
     """
-    rng = np.random.default_rng(seed)
-    rows = structures(pair)
-    cases = []
-    for i in range(examples):
-        if i and i % PER_STRUCTURE == 0:
-            rows = [any_structure(pair, rng)]
-        cycle = math.lcm(len(rows), len(STYLES))  # then shift by one, to meet new combinations
-        style = STYLES[(i + i // cycle) % len(STYLES)]
-        cases.append(Case(seed=int(rng.integers(2**31)), values=style, **rows[i % len(rows)]))
-    return cases
+    rng = np.random.default_rng([seed, part] if part else seed)
+    rows = [any_structure(pair, rng)] if part else structures(pair)
+    cycle = math.lcm(len(rows), len(STYLES))  # then shift by one, to meet new combinations
+    return [
+        Case(
+            seed=int(rng.integers(2**31)),
+            values=STYLES[(i + i // cycle) % len(STYLES)],
+            **rows[i % len(rows)],
+        )
+        for i in range(PER_STRUCTURE)
+    ]
 
 
 def parse_case(

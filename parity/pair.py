@@ -68,6 +68,13 @@ class Pair:
         )
         return loaded
 
+    def module_of(self, side: str) -> str:
+        """The name of the module that `'reference'` or `'port'` is defined in."""
+        target: Any = self.load(side)
+        made = getattr(target, 'module', target)  # a model is described by functions, or by its module
+        made = getattr(made, 'func', made)
+        return str(made.__module__)
+
     def get_config(self, side: str) -> dict[str, Any]:
         """The default configuration: `get_config()` beside the class, or beside one that it inherits from."""
         for cls in self.load(side).__mro__:

@@ -72,7 +72,7 @@ def reference_changes(source: Source, line: int | None, reference: Source) -> It
     for statement, text in left_out(source.tree, reference.tree, known):
         description = f'before line {statement.lineno}: `{text}`'
         apply = functools.partial(source.preceded, statement, ast.parse(text).body)
-        yield Counterfactual('statement left out', description, apply)
+        yield Counterfactual('statement left out', description, apply, source.line_of(statement))
 
 
 def _orders(source: Source, line: int | None) -> Iterator[Counterfactual]:
@@ -82,9 +82,10 @@ def _orders(source: Source, line: int | None) -> Iterator[Counterfactual]:
             if line is None or first.lineno <= line <= (second.end_lineno or 0):
                 description = f'line {second.lineno} before line {first.lineno}'
                 apply = functools.partial(source.swapped, first, second)
-                yield Counterfactual('order of statements', description, apply)
+                yield Counterfactual('order of statements', description, apply, source.line_of(second))
 
 
 def _rewrite(source: Source, name: str, node: ast.expr, text: str) -> Counterfactual:
     description = f'line {node.lineno}: `{text}` instead of `{ast.unparse(node)}`'
-    return Counterfactual(name, description, lambda: source.replaced(node, rewritten(text)))
+    apply = functools.partial(source.replaced, node, rewritten(text))
+    return Counterfactual(name, description, apply, source.line_of(node))

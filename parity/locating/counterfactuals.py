@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
+from parity.locating.sources import Line
+
 Result = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
 
@@ -23,11 +25,13 @@ class Counterfactual:
 
     name: of the known difference that this would be; description: the change itself, from what to what.
     apply: makes it for the length of a context.
+    line: the line of source that is another then; None where none is.
     """
 
     name: str
     description: str
     apply: Callable[[], AbstractContextManager[Any]]
+    line: Line | None = None
 
 
 @contextlib.contextmanager
@@ -81,6 +85,11 @@ class Source:
         Raises OSError if there is none, LookupError if it is no `def`.
         """
         return _source(inspect.unwrap(getattr(function, '__func__', function)))
+
+    def line_of(self, node: ast.stmt | ast.expr) -> Line:
+        """The line that a node begins on."""
+        code = self.function.__code__
+        return Line(code.co_filename, node.lineno, code.co_qualname)
 
     def expressions(self, line: int | None = None) -> list[ast.expr]:
         """Those of the statement at a line, or of the whole function, outer ones first.

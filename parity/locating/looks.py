@@ -24,11 +24,16 @@ LINES = 4
 
 @dataclass(eq=False)
 class Spot:
-    """A place that may be to blame: a frontier, wrong modules, or both of them."""
+    """A place that may be to blame: a frontier, wrong modules, or both of them.
+
+    changed: the line that undoes the cause, which may be another one than where values part: it may have
+    passed on the wrong one of several arguments, say.
+    """
 
     frontier: Frontier | None
     culprits: Culprits | None
     cause: Cause | None = None
+    changed: Line | None = None
 
     @property
     def is_explained(self) -> bool:
@@ -125,7 +130,9 @@ class Look:
         for spot, (cause, counterfactual) in zip(spots, searched(pieces, self.found), strict=True):
             if cause is not None and cause.tried:  # without time left nothing was searched for
                 spot.cause = cause
-            self.found += [counterfactual] if counterfactual else []
+            if counterfactual:
+                spot.changed = counterfactual.line
+                self.found.append(counterfactual)
 
     def _line_piece(self, spot: Spot, budget: Budget) -> Piece:
         frontier = spot.frontier
@@ -209,12 +216,16 @@ class Look:
             kind='error' if self.fails else 'module' if paths else backward,
             stage='grads' if frontier.direction == 'backward' else self.stage,
             loss=self.loss,
-            port=Place.of(frontier.port),
+            port=Place.of(self._changed(spot) or frontier.port),
             reference=Place.of(frontier.reference),
             modules=paths,
             cause=spot.cause,
             **{name: getattr(frontier, name) for name in _SHARED},
         )
+
+    def _changed(self, spot: Spot) -> Line | None:
+        """The line that makes all agree, if it does: a cause that explains a part can be a chance hit."""
+        return spot.changed if self.agrees and spot.is_explained else None
 
     def _of_modules(self, spot: Spot, paths: tuple[str, ...]) -> Finding:
         assert spot.culprits is not None
@@ -225,7 +236,8 @@ class Look:
             kind='module',
             stage=self.stage if forward else 'grads',
             loss=self.loss,
-            port=place_of(type(spot.culprits.layers.loss.modules[row.path]).forward),
+            port=Place.of(self._changed(spot))
+            or place_of(type(spot.culprits.layers.loss.modules[row.path]).forward),
             reference=None,
             why=row.problem or f'wrong by itself: {row.leaf}',
             port_value=row.port or None,

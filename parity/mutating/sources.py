@@ -9,10 +9,9 @@ import importlib.util
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from parity.errors import ParityError
-from parity.pair import Pair, load_target
+from parity.pair import Pair
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,7 @@ class Source:
 
 def sources_of(pair: Pair) -> list[Source]:
     """The files of a pair's port, its own first. Raises ParityError where it has none."""
-    start = _module_of(pair)
+    start = pair.module_of('port')
     found: dict[str, Source] = {}
     waiting = [start]
     while waiting:
@@ -57,16 +56,6 @@ def sources_of(pair: Pair) -> list[Source]:
             next_step='name the port as module:attr',
         )
     return list(found.values())
-
-
-def _module_of(pair: Pair) -> str:
-    """The module that the port is defined in."""
-    port: Any = pair.port
-    if isinstance(port, str):
-        port = load_target(port, where=f'pair {pair.name}, port')
-    made = getattr(port, 'module', port)  # a TorchModel is described by functions; one makes its module
-    made = getattr(made, 'func', made)
-    return str(made.__module__)
 
 
 def _imports(source: Source) -> Iterator[str]:
