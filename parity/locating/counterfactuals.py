@@ -91,6 +91,12 @@ class Source:
         code = self.function.__code__
         return Line(code.co_filename, node.lineno, code.co_qualname)
 
+    def is_of(self, line: Line) -> bool:
+        """Whether the line is one of the function."""
+        return (
+            line.file == self.function.__code__.co_filename and _statement(self.tree, line.line) is not None
+        )
+
     def expressions(self, line: int | None = None) -> list[ast.expr]:
         """Those of the statement at a line, or of the whole function, outer ones first.
 

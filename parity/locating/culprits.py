@@ -2,7 +2,8 @@
 
 import functools
 import inspect
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,23 +48,26 @@ class Culprits:
         """Whether the line is one of the class."""
         return any(_is_in(line, base) for cls in self.classes for base in cls.__mro__)
 
-    def piece(self, budget: Budget) -> Piece:
-        """What is judged by repeating their calls."""
+    def piece(self, budget: Budget, suspected: Sequence[Line]) -> Piece:
+        """What is judged by repeating their calls; suspected: lines to begin with."""
         calls = [(row.path, row.number) for row in self.rows][:CALLS]
-        return Piece(modules_piece(self.layers, calls).margin, lambda: budget.limit(self.changes()))
+        margin = modules_piece(self.layers, calls).margin
+        return Piece(margin, lambda: budget.limit(self.changes(suspected)))
 
-    def changes(self) -> Iterator[Counterfactual]:
+    def changes(self, suspected: Sequence[Line] = ()) -> Iterator[Counterfactual]:
         """What may undo their mistake."""
         paths = set(self.paths)
         first = {call.path: call for call in self.layers.reference if call.path in paths}
-        return module_changes(self.layers, list(first.values()))
+        return module_changes(self.layers, list(first.values()), suspected)
 
 
 def place_of(function: Any) -> Place | None:
-    """The first line of a function or class; None where it has no source."""
+    """The line of a function's `def`, or of a class; None where it has no source."""
     plain = inspect.unwrap(getattr(function, '__func__', function))
     try:
-        _, line = inspect.getsourcelines(plain)
+        lines, first = inspect.getsourcelines(plain)
+        decorators = itertools.takewhile(lambda text: not text.lstrip().startswith(('def ', 'class ')), lines)
+        line = first + len(list(decorators)) % len(lines)  # none of them in a lambda
         return Place.of(Line(inspect.getsourcefile(plain) or '', line, plain.__qualname__))
     except (OSError, TypeError):
         return None

@@ -5,8 +5,11 @@ import linecache
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
+
 from parity.comparison import Leaf
 from parity.locating.calls import passed
+from parity.locating.causes import Cause
 from parity.locating.culprits import place_of
 from parity.locating.divergence import Finding, Place
 from parity.locating.sources import Line, is_user
@@ -32,6 +35,45 @@ def _entry(pair: Pair, side: str, key: str) -> Place | None:
 
 
 def initial_findings(runs: Runs, leaves: Iterable[Leaf]) -> Iterator[Finding]:
+    """Networks that the reference starts as copies of others; then the classes that make the rest."""
+    wrong = list(leaves)
+    copies = _copies(runs, wrong)
+    for (name, original), of_network in copies.items():
+        yield _not_copied(runs, name, original, of_network)
+    copied = {leaf for of_network in copies.values() for leaf in of_network}
+    yield from _made_otherwise(runs, [leaf for leaf in wrong if leaf not in copied])
+
+
+def _copies(runs: Runs, leaves: Iterable[Leaf]) -> dict[tuple[str, str], list[Leaf]]:
+    """The leaves by (network, another one): the reference starts the one as the other, which the port has."""
+    reference, port = runs.reference64.stage('params'), runs.port64.stage('params')
+    found: dict[tuple[str, str], list[Leaf]] = {}
+    for leaf in leaves:
+        name, _, rest = leaf.path.partition('/')
+        mine = reference.get(leaf.path, np.zeros(()))
+        if np.unique(mine).size < 2:  # ones and zeros are nobody's copies
+            continue
+        for other in (path for path in reference if path != leaf.path and path.partition('/')[2] == rest):
+            agrees = other in port and np.array_equal(port[other], reference[other])
+            if agrees and np.array_equal(mine, reference[other]):
+                found.setdefault((name, other.partition('/')[0]), []).append(leaf)
+                break
+    return found
+
+
+def _not_copied(runs: Runs, name: str, original: str, leaves: list[Leaf]) -> Finding:
+    """With the other network's values, which are the reference's, all of these leaves would agree."""
+    worst = leaves[0]
+    port = runs.pair.load('port')
+    place = place_of(getattr(port, 'create', port))
+    why = f'the reference starts {name} as a copy of {original}'
+    cause = Cause('target not started as a copy', f'{name} = {original}', worst.margin, 0.0, 1)
+    values = worst.port, worst.reference, worst.error, worst.allowed
+    paths = tuple(leaf.path for leaf in leaves)
+    return Finding(0, 'module', 'params', '', place, None, why, *values, parameters=paths, cause=cause)
+
+
+def _made_otherwise(runs: Runs, leaves: Iterable[Leaf]) -> Iterator[Finding]:
     """For each class of modules whose initial values differ, where it is made."""
     side: Any = runs.port64.side
     network = side.agent.network if getattr(side, 'agent', None) is not None else side.module

@@ -35,6 +35,11 @@ class Spot:
     cause: Cause | None = None
     changed: Line | None = None
 
+    def module_piece(self, budget: Budget) -> Piece:
+        """Of its wrong modules, beginning with the lines at which values part."""
+        assert self.culprits is not None
+        return self.culprits.piece(budget, self.frontier.calls if self.frontier else ())
+
     @property
     def is_explained(self) -> bool:
         """Whether its cause is known."""
@@ -112,7 +117,7 @@ class Look:
         budget = Budget(seconds / 2)
         firsts = {id(spot.culprits): spot for spot in reversed(self.spots) if spot.culprits}
         modules = [spot for spot in self.spots if firsts.get(id(spot.culprits)) is spot]
-        self._search(modules, [spot.culprits.piece(budget) for spot in modules if spot.culprits])
+        self._search(modules, [spot.module_piece(budget) for spot in modules])
         budget = Budget(seconds / 2)
         lines = [spot for spot in self.spots if spot.frontier and not self._is_known(spot)][:LINES]
         self._search(lines, [self._line_piece(spot, budget) for spot in lines])

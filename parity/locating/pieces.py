@@ -20,6 +20,7 @@ from parity.locating.causes import Piece
 from parity.locating.counterfactuals import Counterfactual, Source
 from parity.locating.interception import ModuleCall
 from parity.locating.layers import Layers, judged
+from parity.locating.sources import Line
 from parity.locating.structures import arrays_of
 from parity.runs import Runs
 from parity.sides import LossCall
@@ -139,12 +140,17 @@ def modules_piece(layers: Layers, calls: Sequence[tuple[str, int]]) -> Piece:
     return Piece(margin, lambda: module_changes(layers, [call for call, _ in chosen]))
 
 
-def module_changes(layers: Layers, calls: Sequence[ModuleCall]) -> Iterator[Counterfactual]:
-    """What may undo a mistake of the modules of some calls, all of one class."""
+def module_changes(
+    layers: Layers, calls: Sequence[ModuleCall], suspected: Sequence[Line] = ()
+) -> Iterator[Counterfactual]:
+    """What may undo a mistake of the modules of some calls, all of one class; suspected: to begin with."""
     modules = list(dict.fromkeys(layers.loss.modules[call.path] for call in calls))
+    source = Source.of(type(modules[0]).forward)
     yield from other_settings(modules, calls[0].settings)
     yield from other_operations()
-    yield from source_changes(Source.of(type(modules[0]).forward))
+    for line in suspected:
+        yield from source_changes(source, line.line) if source.is_of(line) else ()
+    yield from source_changes(source)
 
 
 def _call_of(layers: Layers, path: str, number: int) -> ModuleCall:

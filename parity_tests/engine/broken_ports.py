@@ -131,6 +131,32 @@ class TorchInitialValues(IQLAgent):
         return agent
 
 
+class BiasesOfOne(IQLAgent):
+    """The biases of one network start with ones."""
+
+    @classmethod
+    def create(cls, *args, **kwargs):
+        agent = super().create(*args, **kwargs)
+        for name, parameter in agent.network.named_parameters():
+            if 'modules_value' in name and name.endswith('bias'):
+                torch.nn.init.ones_(parameter)
+        return agent
+
+
+class TargetOfItsOwn(IQLAgent):
+    """The target critic starts with values of its own."""
+
+    @classmethod
+    def create(cls, *args, **kwargs):
+        agent = super().create(*args, **kwargs)
+        for name, parameter in agent.network.named_parameters():
+            if 'modules_target_critic' in name and parameter.ndim > 1:
+                torch.nn.init.uniform_(parameter, -0.1, 0.1)
+        return agent
+
+
+BIASES_OF_ONE = dataclasses.replace(IQL, name='biases_of_one', port=BiasesOfOne)
+TARGET_OF_ITS_OWN = dataclasses.replace(IQL, name='target_of_its_own', port=TargetOfItsOwn)
 LEAKY_TARGET = dataclasses.replace(IQL, name='leaky_target', port=LeakyTarget)
 NO_TEMPERATURE = dataclasses.replace(IQL, name='no_temperature', port=NoTemperature)
 HALF_PRECISION = dataclasses.replace(IQL, name='half_precision', port=HalfPrecision)

@@ -236,6 +236,22 @@ def test_initial_values_are_found_at_the_classes_that_make_them() -> None:
     assert len(found.findings) == 2
 
 
+def test_a_target_that_does_not_start_as_a_copy_is_said_to() -> None:
+    finding = first(parity.locate(broken_ports.TARGET_OF_ITS_OWN, case=Case(), stage='params'))
+    kind, text, cause = said(finding)
+    assert (kind, cause) == ('module', 'target not started as a copy')
+    assert text.startswith('def create(')
+    assert finding.cause is not None
+    assert finding.cause.description == 'modules_target_critic = modules_critic'
+    assert all(path.startswith('modules_target_critic/') for path in finding.parameters)
+
+
+def test_twin_zeros_are_nobodys_copies() -> None:
+    """Biases that do not start with zeros, of which the reference has the same in every network."""
+    found = parity.locate(broken_ports.BIASES_OF_ONE, case=Case(), stage='params')
+    assert {finding.cause for finding in found.findings} == {None}
+
+
 def test_a_port_that_raises_has_its_line() -> None:
     finding = first(parity.locate(broken_ports.RAISING, case=Case(), stage='loss'))
     assert finding.kind == 'error'
