@@ -141,6 +141,9 @@ class Side(Protocol):
     def update(self, call: UpdateCall, batch: Arrays) -> Arrays:
         """Do one update; its info."""
 
+    def counted(self) -> int | None:
+        """How many updates the agent says it has done; None if it does not count them."""
+
     def infer_latent(self, batch: Arrays) -> np.ndarray:
         """The latent that explains the batch's rewards, for agents that infer one."""
 

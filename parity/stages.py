@@ -19,7 +19,7 @@ STAGES: dict[str, str] = {
     'contractions': 'what each einsum, tensordot and matmul of the losses returns, as arrays',
     'loss': 'every loss and every info value, full, partial and frozen; the draws and their keys',
     'grads': 'the gradient of every parameter, and which loss term reaches which network',
-    'update': 'parameters, targets, moments, key and info after each update, each from the reference state',
+    'update': 'parameters, targets, moments, key, count and info of each update, from the reference state',
     'rollout': 'the same updates in one go, without restoring',
     'actions': 'sampled actions of a batch and of one observation, at temperatures 0, 0.7 and 1 and at none',
 }
@@ -175,8 +175,11 @@ class Runner:
         return list(enumerate(calls))
 
     def _step(self, i: int, call: UpdateCall) -> Arrays:
+        before = self.side.counted()
         info = self.side.update(call, self.batch)
-        leaves = {**trees.with_prefix('info', info), **self.side.state().leaves()}
+        after = self.side.counted()
+        counted = {} if before is None or after is None else {'counted': np.asarray(after - before)}
+        leaves = {**trees.with_prefix('info', info), **counted, **self.side.state().leaves()}
         return trees.with_prefix(step_name(i, call), leaves)
 
     def _actions(self) -> None:

@@ -77,6 +77,10 @@ class JaxSide:
         self.agent, info = self._run(_update, call)(self.agent, batch)
         return _flat(info)
 
+    def counted(self) -> int | None:
+        step = getattr(getattr(self.agent, 'network', None), 'step', None)
+        return None if step is None else int(step)
+
     def infer_latent(self, batch: Arrays) -> np.ndarray:
         return np.asarray(self._run(_infer_latent)(self.agent, batch))
 

@@ -93,6 +93,10 @@ class TorchSide:
         self.agent, info = method(self.to_tensors(batch), **dict(call.options))
         return trees.flat(info, self._numpy)
 
+    def counted(self) -> int | None:
+        step = getattr(getattr(self.agent, 'network', None), 'step', None)
+        return None if step is None else int(step)
+
     def infer_latent(self, batch: Arrays) -> np.ndarray:
         return self._numpy(self.agent.infer_latent(self.to_tensors(batch)))
 

@@ -72,6 +72,9 @@ class Side:
         self.count = self.count + 1
         return {'weight': self.weight.copy()}
 
+    def counted(self) -> int:
+        return int(self.count)
+
     def actions(
         self, observations: np.ndarray, latents: np.ndarray | None, key: np.ndarray, temperature: float | None
     ) -> np.ndarray:
@@ -129,6 +132,7 @@ def test_every_step_has_its_info_and_all_of_the_state(runner: Make) -> None:
     leaves = runner().stage('update')
     assert [path for path in leaves if path.startswith('step4')] == [
         'step4 finetune_partial/info/weight',
+        'step4 finetune_partial/counted',
         f'step4 finetune_partial/params/{PATH}',
         f'step4 finetune_partial/opt_mu/{PATH}',
         f'step4 finetune_partial/opt_nu/{PATH}',
