@@ -38,9 +38,13 @@ def softplus(x):
 
 def clip(x, low, high):
     """x inside [low, high], as jnp.clip: at exactly low or high half of the gradient passes."""
-    # parity: minimum of maximum, as jnp.clip is; torch.clip passes the whole gradient at a bound
+    # parity: torch.clip passes the whole gradient at a bound, and leaves out what does not pass, where JAX
+    # multiplies it by 0: an infinite gradient becomes NaN
     low, high = (torch.as_tensor(bound, dtype=x.dtype, device=x.device) for bound in (low, high))
-    return torch.minimum(torch.maximum(x, low), high)
+    passes = ((x >= low) & (x <= high)) * torch.where((x == low) | (x == high), 0.5, 1.0)
+    limits = torch.finfo(x.dtype)
+    finite = x.clamp(limits.min, limits.max)  # 0 * inf would be NaN
+    return torch.lerp(torch.where(x < high, low, high), finite, passes.to(x.dtype))
 
 
 def maximum(x, low):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.backends.rounding import rounded
+from parity.backends.rounding import as_written
 from parity.draws import chosen_draws
 from parity.errors import ParityError
 
@@ -91,7 +91,7 @@ def compiled(function: Callable[..., Any], dtype: str, *static: Any) -> Callable
     def run(wide: Any, scales: Any, *args: Any) -> Any:
         call = functools.partial(function, *static)
         with unshared(), _draws_of(wide, dtype):
-            return call(*args) if dtype == 'float32' else rounded(call, scales)(*args)
+            return as_written(call, None if dtype == 'float32' else scales)(*args)
 
     run.__name__ = function.__name__  # what compilation logs and profiles show
     options = COMPILER if jax.default_backend() == 'cpu' else None

@@ -5,6 +5,9 @@ every x nearby, and a port that rounds it the other way is no nearer to nor fart
 Parker 1997, "Monte Carlo arithmetic".) One factor for a whole array, and only where terms are summed, keeps
 a tie a tie: equal members of an ensemble come from one product, and zeros stay zero. That needs a compiler
 that fuses none of these factors into a multiply-add, as XLA's is without its optimiser.
+
+XLA's algebra is held off where it would change what is not finite: it makes x of log(exp(x)), and a
+difference of a quotient of two exponentials, whether or not these are infinite.
 """
 
 import itertools
@@ -17,6 +20,8 @@ import numpy as np
 FACTORS = 61
 SUMS = ('reduce_sum', 'dot_general', 'conv_general_dilated', 'cumsum', 'reduce_window_sum')
 EXACT = np.ones(FACTORS)
+# What XLA's algebra would join with what is computed from it.
+APART = ('exp', 'exp2', 'expm1', 'log', 'log1p', 'pow', 'integer_pow', 'sqrt', 'rsqrt')
 # Equations that hold a program of their own, and the parameter that it is in.
 CALLS = {
     'jit': 'jaxpr',
@@ -37,13 +42,16 @@ def factors(sample: int) -> np.ndarray:
     return 1 + np.finfo(np.float64).eps * np.random.default_rng([sample, 2]).integers(-1, 2, FACTORS)
 
 
-def rounded(function: Callable[..., Any], scales: Any) -> Callable[..., Any]:
-    """`function`, traceable by jax, with its sums scaled by the entries of `scales`, f64[FACTORS]."""
+def as_written(function: Callable[..., Any], scales: Any) -> Callable[..., Any]:
+    """`function`, traceable by jax, for XLA to compute as it is written.
+
+    scales: f64[FACTORS], by which its sums are scaled; None for none.
+    """
     import jax
 
     def run(*args: Any) -> Any:
         closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
-        turns = (scales[i] for i in itertools.cycle(range(FACTORS)))
+        turns = (None if scales is None else scales[i] for i in itertools.cycle(range(FACTORS)))
         outputs = _evaluate(closed, jax.tree.leaves(args), turns)
         return jax.tree.unflatten(jax.tree.structure(shapes), outputs)
 
@@ -72,11 +80,15 @@ def _outputs(equation: Any, inputs: list[Any], turns: Iterator[Any]) -> Sequence
         return CONTROL[name](params, inputs, turns)
     found = equation.primitive.bind(*inputs, **equation.primitive.get_bind_params(params))
     outputs = list(found) if equation.primitive.multiple_results else [found]
-    return [_scaled(output, turns) for output in outputs] if name in SUMS else outputs
+    if name in APART:
+        import jax
+
+        return list(jax.lax.optimization_barrier(outputs))  # type: ignore[no-untyped-call]
+    return [_scaled(output, next(turns)) for output in outputs] if name in SUMS else outputs
 
 
-def _scaled(output: Any, turns: Iterator[Any]) -> Any:
-    return output * next(turns).astype(output.dtype) if output.dtype.kind == 'f' else output
+def _scaled(output: Any, scale: Any) -> Any:
+    return output if scale is None or output.dtype.kind != 'f' else output * scale.astype(output.dtype)
 
 
 def _scan(params: dict[str, Any], inputs: list[Any], turns: Iterator[Any]) -> Sequence[Any]:

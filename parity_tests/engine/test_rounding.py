@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from parity.backends.compiling import COMPILER
-from parity.backends.rounding import EXACT, FACTORS, factors, rounded
+from parity.backends.compiling import COMPILER, compiled
+from parity.backends.rounding import EXACT, FACTORS, as_written, factors
 
 OPTIONS = COMPILER
 EPS = float(np.finfo(np.float64).eps)
@@ -23,7 +23,7 @@ def runs(
     """The function as it is, and with these scales."""
     with jax.enable_x64(True):
         plain = jax.jit(function, compiler_options=OPTIONS)(*args)
-        scaled = jax.jit(lambda s, *args: rounded(function, s)(*args), compiler_options=OPTIONS)
+        scaled = jax.jit(lambda s, *args: as_written(function, s)(*args), compiler_options=OPTIONS)
         moved = scaled(scales, *args)
     return np.asarray(plain), np.asarray(moved)
 
@@ -96,3 +96,19 @@ def test_other_numbers_than_floats_stay_as_they_are() -> None:
     _, moved = runs(lambda x: jnp.sum(x), np.arange(5), scales=factors(0))
     assert moved == 10
     assert moved.dtype == np.int64
+
+
+def overflowing(x: jax.Array) -> jax.Array:
+    return jnp.stack([jnp.log(jnp.exp(x)), jnp.exp(x) / jnp.exp(x), jnp.exp(x) * jnp.exp(-x), x**2 / x**2])
+
+
+@pytest.mark.parametrize('dtype', ['float64', 'float32'])
+def test_what_overflows_does_so_as_it_is_written(dtype: str) -> None:
+    with jax.enable_x64(dtype == 'float64'):
+        x = np.asarray([1e200 if dtype == 'float64' else 1e30], dtype)
+        with np.errstate(all='ignore'):
+            written = overflowing(x)  # operation by operation
+        found = compiled(overflowing, dtype)(False, EXACT, x)
+        plain = jax.jit(overflowing)(x)
+    np.testing.assert_array_equal(found, written)
+    assert not np.array_equal(plain, written, equal_nan=True)  # the twin: XLA alone makes numbers of infinity
