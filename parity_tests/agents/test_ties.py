@@ -47,6 +47,29 @@ def largest_difference(reference: Callable, port: Callable, x: np.ndarray) -> fl
     return max(np.abs(np.asarray(a) - b.numpy()).max() for a, b in pairs)
 
 
+@pytest.mark.parametrize('infinite', [np.inf, np.nan])
+def test_what_a_clip_does_not_pass_is_multiplied_by_zero(infinite: float) -> None:
+    """As in JAX, where 0 * inf is NaN; torch's own functions leave it out."""
+    cotangent = np.full_like(POINTS, infinite)
+    with jax.enable_x64(True):
+        value, pull = jax.vjp(lambda x: jnp.clip(x, -1, 1), jnp.asarray(POINTS))
+        (gradient,) = pull(jnp.asarray(cotangent))
+    found = {}
+    for function in (clip, torch.clip):
+        tensor = torch.tensor(POINTS, requires_grad=True)
+        clipped = function(tensor, -1, 1)
+        clipped.backward(torch.tensor(cotangent))
+        np.testing.assert_array_equal(clipped.detach(), value)
+        found[function] = tensor.grad.numpy()
+    np.testing.assert_array_equal(found[clip], gradient)
+    assert not np.array_equal(found[torch.clip], gradient, equal_nan=True)
+
+
+def test_infinite_values_are_clipped() -> None:
+    x = torch.tensor([-torch.inf, torch.inf, torch.nan])
+    np.testing.assert_array_equal(clip(x, -1, 2), jnp.clip(x.numpy(), -1, 2))
+
+
 @pytest.mark.parametrize('name', SAME)
 def test_as_in_jax(name: str) -> None:
     assert largest_difference(*SAME[name]) <= 1e-14

@@ -243,6 +243,14 @@ DIFFERENCES = [
         (np.array([-1.0, 0.3, 1.0]),),
     ),
     Difference(
+        'infinite gradient at a clip',
+        'grads',
+        lambda x: jnp.sqrt(1 - jnp.clip(x, -1, 1)),
+        lambda x: torch.sqrt(1 - torch.minimum(torch.maximum(x, torch.tensor(-1.0)), torch.tensor(1.0))),
+        lambda x: torch.sqrt(1 - (x * (x.abs() < 1) + x.sign() * (x.abs() >= 1))),
+        (np.array([0.3, 2.0]),),
+    ),
+    Difference(
         'maximum with a number',
         'grads',
         lambda x: jnp.maximum(x, 0.5),
