@@ -183,7 +183,13 @@ def merged(verdicts: Iterable[Verdict]) -> list[Verdict]:
 
 
 def describe(pair: str, case: CaseResult, stage: StageResult) -> str:
-    """The five parts of a mismatch: subject, both values, error against allowed, where, what to run next."""
+    """The five parts of a mismatch: subject, both values, error against allowed, where, what to run next.
+
+    Of a stage that could not be compared, the reason is in the place of the values.
+    """
+    if stage.outcome != 'mismatch':
+        what = f'{pair}: {stage.stage} {stage.dtype}: {stage.outcome}: {stage.reason}'
+        return f'{what}\n  at: {case.description}\n  next: {case.command}'
     leaf = stage.leaves[0]
     differing, total = sum(not leaf.matches for leaf in stage.leaves), stage.total
     return '\n'.join(

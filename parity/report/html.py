@@ -143,11 +143,8 @@ def _first_bad(verdict: Verdict) -> str:
     """The message of the first stage that does not match, in its worst case."""
     for precisions in stages_of(verdict).values():
         for case, stage in (precision.worst for precision in precisions):
-            if stage.outcome == 'mismatch' and stage.leaves:
-                return describe(verdict.pair, case, stage)
             if stage.outcome != 'match':
-                what = f'{verdict.pair}: {stage.stage} {stage.dtype}: {stage.outcome}: {stage.reason}'
-                return f'{what}\n  at: {case.description}\n  next: {case.command}'
+                return describe(verdict.pair, case, stage)
     return ''
 
 

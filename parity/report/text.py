@@ -56,12 +56,8 @@ def _cell(entry: dict[str, object] | None) -> Text:
 
 
 def _in_full(pair: str, case: CaseResult, stage: StageResult) -> Text:
-    if stage.outcome != 'mismatch':
-        what = f'{pair}: {stage.stage} {stage.dtype}: {stage.outcome}: {stage.reason}'
-        text = f'{what}\n  at: {case.description}\n  next: {case.command}'
-    else:
-        text = '\n'.join([describe(pair, case, stage), *_more(stage)])
-    return Text(text, COLOURS[stage.outcome])
+    more = _more(stage) if stage.outcome == 'mismatch' else []
+    return Text('\n'.join([describe(pair, case, stage), *more]), COLOURS[stage.outcome])
 
 
 def _in_short(stage: StageResult) -> Text:

@@ -113,11 +113,7 @@ def _read(path: Path) -> Iterator[Result]:
 
 def _failure(pair: str, case: CaseResult) -> str:
     """The first stage that does not match."""
-    stage = next(stage for stage in case.stages if stage.outcome != 'match')
-    if stage.outcome == 'mismatch':
-        return describe(pair, case, stage)
-    what = f'{pair}: {stage.stage} {stage.dtype}: {stage.outcome}: {stage.reason}'
-    return f'{what}\n  at: {case.description}\n  next: {case.command}'
+    return describe(pair, case, next(stage for stage in case.stages if stage.outcome != 'match'))
 
 
 def digest(pair: Pair) -> str:
