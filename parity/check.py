@@ -115,7 +115,8 @@ def check_stage(runs: Runs, stage: str, dtype: str, *, reach: bool = True) -> St
     """One stage in one precision; what a side raises becomes the outcome 'error'. reach: see Runs.compare."""
     started = time.perf_counter()
     try:
-        leaves = tuple(runs.compare(stage, dtype, reach=reach))
+        with runs.threads():
+            leaves = tuple(runs.compare(stage, dtype, reach=reach))
         outcome: Outcome = 'match' if all(leaf.matches for leaf in leaves) else 'mismatch'
         return StageResult(stage, dtype, outcome, leaves, seconds=time.perf_counter() - started)
     except ParityError:

@@ -1,8 +1,9 @@
 """All computations that one case needs, each made once, and their comparison."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ SCALES = {'float32': 2.0**-10, 'float64': 2.0**-50}
 # All of a few samples can be small: of three normal ones the largest is below a tenth of their deviation once
 # in 2,000 times, of 17 never. A stage that differs by no more than luck may explain is judged with so many.
 MORE_SAMPLES, LUCK = 16, 32.0
+# Matrices of less entries are multiplied faster by one thread.
+SMALL = 2**16
 
 
 class Runs:
@@ -54,6 +57,20 @@ class Runs:
         with self.pair.creating('reference'):
             side.create(self.case.seed, self.batch, self.config)
         return side
+
+    @contextlib.contextmanager
+    def threads(self) -> Iterator[None]:
+        """Torch with one thread where all parameters are small: a second one costs more than it does."""
+        import torch
+
+        before = torch.get_num_threads()
+        created = self.__dict__.get('created')  # not created for this alone
+        if created and all(leaf.size < SMALL for leaf in created.state().params.values()):
+            torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
     @functools.cached_property
     def inputs(self) -> Inputs:

@@ -40,11 +40,11 @@ def clip(x, low, high):
     """x inside [low, high], as jnp.clip: at exactly low or high half of the gradient passes."""
     # parity: torch.clip passes the whole gradient at a bound, and leaves out what does not pass, where JAX
     # multiplies it by 0: an infinite gradient becomes NaN
-    low, high = (torch.as_tensor(bound, dtype=x.dtype, device=x.device) for bound in (low, high))
-    passes = ((x >= low) & (x <= high)) * torch.where((x == low) | (x == high), 0.5, 1.0)
+    low, high, half = (torch.as_tensor(y, dtype=x.dtype, device=x.device) for y in (low, high, 0.5))
+    passes = torch.heaviside(x.detach() - low, half) * torch.heaviside(high - x.detach(), half)
     limits = torch.finfo(x.dtype)
     finite = x.clamp(limits.min, limits.max)  # 0 * inf would be NaN
-    return torch.lerp(torch.where(x < high, low, high), finite, passes.to(x.dtype))
+    return torch.lerp(torch.minimum(torch.where(x <= low, low, high), high), finite, passes)
 
 
 def maximum(x, low):

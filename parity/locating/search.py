@@ -28,7 +28,7 @@ from parity.sides import LossCall
 from parity.verdict import StageResult
 
 # For the causes of all losses together; each loss is given half of what is left.
-SECONDS = 20.0
+SECONDS = 15.0
 # So often a loss is looked into once more.
 AGAIN = 2
 _TOO_SMALL = 'leaves differ, but no value from which they were computed does by more than its rounding'
@@ -59,7 +59,8 @@ class Locating:
         first_in = functools.partial(first_differing, self.runs, self.stages, self.loss)
         if stages := first_in('float64', self.tell):
             self._add(stages=tuple(stages))
-            self._locate(stages)
+            with self.runs.threads():
+                self._locate(stages)
         elif stages := first_in('float32', self.tell):
             self._add(stages=tuple(stages))
             self._note(

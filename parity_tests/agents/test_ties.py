@@ -65,9 +65,14 @@ def test_what_a_clip_does_not_pass_is_multiplied_by_zero(infinite: float) -> Non
     assert not np.array_equal(found[torch.clip], gradient, equal_nan=True)
 
 
-def test_infinite_values_are_clipped() -> None:
-    x = torch.tensor([-torch.inf, torch.inf, torch.nan])
-    np.testing.assert_array_equal(clip(x, -1, 2), jnp.clip(x.numpy(), -1, 2))
+@pytest.mark.parametrize(('low', 'high'), [(-1, 2), (1, -1), (0.5, 0.5)])
+def test_infinite_values_are_clipped_and_the_upper_bound_wins(low: float, high: float) -> None:
+    x = torch.tensor([*POINTS, -torch.inf, torch.inf, torch.nan], requires_grad=True)
+    clipped = clip(x, low, high)
+    clipped.sum().backward()
+    value, pull = jax.vjp(lambda x: jnp.clip(x, low, high), jnp.asarray(x.detach().numpy()))
+    np.testing.assert_array_equal(clipped.detach(), value)
+    np.testing.assert_array_equal(x.grad, pull(jnp.ones_like(value))[0])
 
 
 @pytest.mark.parametrize('name', SAME)

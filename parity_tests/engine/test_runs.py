@@ -4,11 +4,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from parity import runs
 from parity.cases import Case
 from parity.expected import Expected
-from parity.pair import Pair
+from parity.pair import Pair, find
 from parity.runs import MORE_SAMPLES, SAMPLES, Runs
 from parity.tolerances import Tolerance
 
@@ -47,3 +48,21 @@ def test_what_luck_cannot_explain_is_judged_at_once(
     error: float, matches: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert vars(judged(error, monkeypatch)) == {'matches': matches, 'samples': SAMPLES['float32']}
+
+
+def test_small_models_are_run_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        runs = Runs(find('iql'), Case())
+        with runs.threads():
+            assert torch.get_num_threads() == 2  # nothing is created for it
+        _ = runs.created
+        with runs.threads():
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+        monkeypatch.setattr('parity.runs.SMALL', 10)
+        with runs.threads():
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
