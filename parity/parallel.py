@@ -64,20 +64,19 @@ def in_processes(
     Raises what a task raises; then the others are given up.
     """
     context = multiprocessing.get_context('spawn')  # a fork of a process that runs XLA can hang
-    with context.Manager() as manager:
-        lines = manager.Queue()
-        listener = threading.Thread(target=_relay, args=(lines, progress), daemon=True)
-        listener.start()
-        pool = ProcessPoolExecutor(jobs, context, _start_worker, (lines, _threads(jobs)))
-        try:
-            futures = [pool.submit(_in_worker, function, task) for task in tasks]
-            for future in as_completed(futures):
-                done(future.result())
-            return [future.result() for future in futures]
-        finally:
-            pool.shutdown(cancel_futures=True)
-            lines.put(None)
-            listener.join()
+    lines = context.Queue()
+    listener = threading.Thread(target=_relay, args=(lines, progress), daemon=True)
+    listener.start()
+    pool = ProcessPoolExecutor(jobs, context, _start_worker, (lines, _threads(jobs)))
+    try:
+        futures = [pool.submit(_in_worker, function, task) for task in tasks]
+        for future in as_completed(futures):
+            done(future.result())
+        return [future.result() for future in futures]
+    finally:
+        pool.shutdown(cancel_futures=True)
+        lines.put(None)
+        listener.join()
 
 
 def check_pair(name: str, examples: int, seed: int, choice: dict[str, Any], progress: Progress) -> Verdict:
@@ -132,8 +131,17 @@ def _start_worker(lines: Any, threads: int) -> None:
 
     global _progress
     _progress = lines.put
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     backends.prepare()
     torch.set_num_threads(threads)
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for its next task for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _in_worker(function: Callable[..., Result], task: tuple[Any, ...]) -> Result:

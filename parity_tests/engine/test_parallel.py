@@ -1,5 +1,9 @@
 """Pairs in processes of their own give the verdicts that one process gives, in the order asked for."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from parity import Case, check
@@ -38,3 +42,26 @@ def test_later_cases_keep_their_worst_leaf() -> None:
     whole, brief = check('iql', cases=[Case(), Case()], stages=['config'], keep=1).cases
     assert (whole.stages[0].hidden, len(brief.stages[0].leaves)) == (0, 1)
     assert brief.stages[0].total == whole.stages[0].total > 1
+
+
+ENDED = """
+import os, sys, time
+from parity.parallel import in_processes
+
+def wait(progress):
+    progress(str(os.getpid()))
+    time.sleep(600)
+
+if __name__ == '__main__':
+    in_processes(wait, [()], 1, lambda line: print(line, flush=True))
+"""
+
+
+def test_workers_end_with_a_killed_parent(tmp_path: Path) -> None:
+    script = tmp_path / 'ended.py'
+    script.write_text(ENDED)
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()  # the worker has begun
+        parent.kill()
+        parent.communicate(timeout=20)  # until nobody can write to it any more, the worker included
