@@ -28,7 +28,7 @@ from parity.sides import LossCall
 from parity.verdict import StageResult
 
 # For the causes of all losses together; each loss is given half of what is left.
-SECONDS = 15.0
+SECONDS = 20.0
 # So often a loss is looked into once more.
 AGAIN = 2
 _TOO_SMALL = 'leaves differ, but no value from which they were computed does by more than its rounding'
