@@ -1,6 +1,7 @@
 """The entry point: a pair on a case, or on the first that differs, or two bare functions."""
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 
 from parity.cases import Case
@@ -15,6 +16,8 @@ from parity.runs import Runs
 
 # A pair without a case is tried on the default one and on so many generated ones.
 GENERATED = 3
+# Of a large batch so many rows are tried first: what modules are given is kept, and most mistakes show there.
+ROWS, LARGE = 16, 64
 
 
 def locate(
@@ -40,6 +43,7 @@ def locate(
     pair:   as in `parity.check`; or instead of it `reference`, `port` and `inputs` of two bare functions,
             with `grads`, `seed` and `jit` as in `parity.check_functions`.
     case:   what to run both on; by default the first that differs of the default and a few generated ones.
+            Of more than LARGE rows it is first tried with ROWS, and located there if it differs.
     stage:  the one to look at, by default the first that differs; loss: the name of the one to look at.
     progress: called with a line of text before each step.
     Raises ParityError for bad arguments, and where the reference raises. What the port raises is located.
@@ -65,7 +69,8 @@ def first_divergence(
     target = pair if isinstance(pair, str) else pair.name
     pair = find(pair) if isinstance(pair, str) else pair
     tried: list[Divergence] = []
-    for case in _default_cases(pair, seed) if cases is None else cases:
+    chosen = _default_cases(pair, seed) if cases is None else cases
+    for case in itertools.chain.from_iterable(map(_fewer_rows_first, chosen)):
         tell(f'{pair.name}: {case.describe()}')
         with uncompiled():
             command = _command(case, target, stage, loss)
@@ -100,6 +105,13 @@ def _default_cases(pair: Pair, seed: int) -> Iterator[Case]:
 
     yield Case(seed)
     yield from generated_cases(pair, GENERATED, seed + 1)
+
+
+def _fewer_rows_first(case: Case) -> Iterator[Case]:
+    """The case, and before it the same with fewer rows where it has many of its own making."""
+    if case.sizes.get('B', 0) > LARGE and not case.source.endswith('.safetensors'):
+        yield dataclasses.replace(case, sizes={**case.sizes, 'B': ROWS})
+    yield case
 
 
 def _command(case: Case, target: str, stage: str | None, loss: str | None) -> str:

@@ -155,6 +155,17 @@ class TargetOfItsOwn(IQLAgent):
         return agent
 
 
+class ManyRows(TargetOfItsOwn):
+    """Wrong for a large batch only."""
+
+    @classmethod
+    def create(cls, seed, observations, *args, **kwargs):
+        right = len(observations) < 50
+        create = IQLAgent.create if right else super().create
+        return create(seed, observations, *args, **kwargs)
+
+
+MANY_ROWS = dataclasses.replace(IQL, name='many_rows', port=ManyRows)
 BIASES_OF_ONE = dataclasses.replace(IQL, name='biases_of_one', port=BiasesOfOne)
 TARGET_OF_ITS_OWN = dataclasses.replace(IQL, name='target_of_its_own', port=TargetOfItsOwn)
 LEAKY_TARGET = dataclasses.replace(IQL, name='leaky_target', port=LeakyTarget)

@@ -217,6 +217,24 @@ def test_an_agent_and_the_command_that_locates_again() -> None:
     )
 
 
+def test_a_large_batch_is_tried_with_fewer_rows_first() -> None:
+    lines: list[str] = []
+    case = Case(seed=1, sizes={'B': 100})
+    found = parity.locate(broken_ports.TARGET_OF_ITS_OWN, case=case, stage='params', progress=lines.append)
+    assert 'B=16' in found.case
+    assert found.findings
+    assert not any('B=100' in line for line in lines)
+
+
+def test_twin_what_fewer_rows_do_not_show_is_looked_for_in_all() -> None:
+    lines: list[str] = []
+    case = Case(seed=1, sizes={'B': 100})
+    found = parity.locate(broken_ports.MANY_ROWS, case=case, stage='params', progress=lines.append)
+    assert 'B=100' in found.case
+    assert found.findings
+    assert any('B=16' in line for line in lines)
+
+
 def test_unknown_stages_and_losses_are_refused() -> None:
     for words in ({'stage': 'lost'}, {'loss': 'training'}):
         with pytest.raises(ParityError, match=r'unknown (stage|loss): '):
