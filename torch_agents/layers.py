@@ -38,12 +38,13 @@ def softplus(x):
 
 def clip(x, low, high):
     """x inside [low, high], as jnp.clip: at exactly low or high half of the gradient passes."""
-    # parity: minimum of maximum, as jnp.clip is; torch.clip passes the whole gradient at a bound
-    low, high = (torch.as_tensor(bound, dtype=x.dtype, device=x.device) for bound in (low, high))
-    clipped = torch.minimum(torch.maximum(x, low), high)
-    # parity: torch leaves out what does not pass, JAX multiplies it by 0, so that an infinite gradient is NaN
-    finite = x.clamp(torch.finfo(x.dtype).min, torch.finfo(x.dtype).max)
-    return clipped + torch.where(clipped == x, torch.zeros_like(x), 0 * finite)
+    # parity: torch.clip passes the whole gradient at a bound, and leaves out what does not pass, where JAX
+    # multiplies it by 0: an infinite gradient becomes NaN
+    low, high, half = (torch.as_tensor(y, dtype=x.dtype, device=x.device) for y in (low, high, 0.5))
+    passes = torch.heaviside(x.detach() - low, half) * torch.heaviside(high - x.detach(), half)
+    limits = torch.finfo(x.dtype)
+    finite = x.clamp(limits.min, limits.max)  # 0 * inf would be NaN
+    return torch.lerp(torch.minimum(torch.where(x <= low, low, high), high), finite, passes)
 
 
 def maximum(x, low):
