@@ -16,6 +16,7 @@ from parity.errors import ParityError, unknown
 from parity.locating.first import with_located
 from parity.mutating.command import mutate_command
 from parity.options import (
+    EXIT,
     CaseFile,
     Device,
     Dtypes,
@@ -38,9 +39,7 @@ from parity.report.folder import Folder
 from parity.report.locating import short
 from parity.soaking.command import soak_command
 from parity.stages import STAGES
-from parity.verdict import Outcome, Verdict, worst
-
-EXIT: dict[Outcome, int] = {'match': 0, 'mismatch': 1, 'error': 2, 'not_run': 2}
+from parity.verdict import Verdict, worst
 
 app = typer.Typer(
     help='Does a PyTorch port compute what its JAX original computes? '

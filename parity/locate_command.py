@@ -16,14 +16,12 @@ from parity.cases import Case
 from parity.locating.divergence import Divergence
 from parity.locating.locate import first_divergence
 from parity.locating.shrinking import shrunk
-from parity.options import CaseFile, Device, Seed, Settings, Sizes, Source, Values, progress
+from parity.options import EXIT, CaseFile, Device, Seed, Settings, Sizes, Source, Values, progress
 from parity.pair import Pair, find
 from parity.report import files, locate_page
 from parity.report.locate_page import Smallest
 from parity.report.locating import view
-from parity.verdict import Outcome
 
-EXIT: dict[Outcome, int] = {'match': 0, 'mismatch': 1, 'error': 2, 'not_run': 2}
 # a pipe has no width
 WIDE = 160
 

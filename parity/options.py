@@ -9,6 +9,11 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from parity.verdict import Outcome
+
+# What commands exit with.
+EXIT: dict[Outcome, int] = {'match': 0, 'mismatch': 1, 'error': 2, 'not_run': 2}
+
 Pairs = Annotated[
     list[str] | None, typer.Argument(help='Registered names or module:ATTR; all registered if none.')
 ]

@@ -13,7 +13,6 @@ of that, and refuses to run where jax does not follow. Loading the plugin import
 changes nothing in a session that does not use it.
 """
 
-import importlib
 import pickle
 import sys
 from argparse import ArgumentTypeError, BooleanOptionalAction
@@ -212,9 +211,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if output is not None:
         output['parity'] = found.found()
     elif found.report and found.verdicts:
-        json, html = (importlib.import_module(f'parity.report.{name}') for name in ('json', 'html'))
-        json.write(merged(found.verdicts), found.report)
-        html.write(merged(found.verdicts), found.report)
+        from parity.report.folder import Folder
+
+        Folder(found.report).write(merged(found.verdicts))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -64,13 +64,17 @@ class Runs:
         import torch
 
         before = torch.get_num_threads()
-        created = self.__dict__.get('created')  # not created for this alone
-        if created and all(leaf.size < SMALL for leaf in created.state().params.values()):
+        if 'created' in self.__dict__ and self._largest < SMALL:  # not created for this alone
             torch.set_num_threads(1)
         try:
             yield
         finally:
             torch.set_num_threads(before)
+
+    @functools.cached_property
+    def _largest(self) -> int:
+        """Entries of the largest parameter."""
+        return max((leaf.size for leaf in self.created.state().params.values()), default=0)
 
     @functools.cached_property
     def inputs(self) -> Inputs:

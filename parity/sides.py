@@ -153,6 +153,12 @@ class Side(Protocol):
         """Sampled actions; a temperature of None is left to the default."""
 
 
+def counted_by(agent: Any) -> int | None:
+    """The step of an agent's network, as both frameworks' agents have it; None if it has none."""
+    step = getattr(getattr(agent, 'network', None), 'step', None)
+    return None if step is None else int(step)
+
+
 def is_term(info_key: str) -> bool:
     """Whether an info value is a term of a loss, by its name."""
     return info_key.endswith('loss')

@@ -28,7 +28,6 @@ OF_AGENTS = {**COMPILER, 'xla_backend_optimization_level': 1}
 
 MAPS, MOST_MAPS = Path('/proc/self/maps'), 30_000
 
-
 # Tracing makes millions of small objects and drops few: Python's collector, by default after each 700 of
 # them, would take a tenth of a check.
 COLLECT_AFTER = 50_000

@@ -12,7 +12,7 @@ from parity.backends.compiling import compiled
 from parity.backends.rounding import EXACT, factors
 from parity.contractions import logged_contractions
 from parity.draws import draw_leaves, logged_draws
-from parity.sides import LITERALS, Calls, LossCall, Mode, Networks, State, UpdateCall, is_term
+from parity.sides import LITERALS, Calls, LossCall, Mode, Networks, State, UpdateCall, counted_by, is_term
 from parity.trees import Arrays
 
 
@@ -78,8 +78,7 @@ class JaxSide:
         return _flat(info)
 
     def counted(self) -> int | None:
-        step = getattr(getattr(self.agent, 'network', None), 'step', None)
-        return None if step is None else int(step)
+        return counted_by(self.agent)
 
     def infer_latent(self, batch: Arrays) -> np.ndarray:
         return np.asarray(self._run(_infer_latent)(self.agent, batch))

@@ -8,7 +8,7 @@ import numpy as np
 from parity import trees
 from parity.contractions import logged_contractions
 from parity.draws import draw_leaves, logged_draws
-from parity.sides import LITERALS, Calls, LossCall, Mode, Networks, State, UpdateCall, is_term
+from parity.sides import LITERALS, Calls, LossCall, Mode, Networks, State, UpdateCall, counted_by, is_term
 from parity.trees import Arrays
 
 
@@ -94,8 +94,7 @@ class TorchSide:
         return trees.flat(info, self._numpy)
 
     def counted(self) -> int | None:
-        step = getattr(getattr(self.agent, 'network', None), 'step', None)
-        return None if step is None else int(step)
+        return counted_by(self.agent)
 
     def infer_latent(self, batch: Arrays) -> np.ndarray:
         return self._numpy(self.agent.infer_latent(self.to_tensors(batch)))

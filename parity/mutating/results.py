@@ -12,6 +12,7 @@ from parity.errors import ParityError
 from parity.mutating.mutants import Mutant
 from parity.mutating.sources import Source
 from parity.mutating.trial import Found
+from parity.report import files
 
 Fate = Literal['killed', 'survived', 'equivalent', 'unreached']
 EQUIVALENT = 'equivalent_mutants.toml'
@@ -86,17 +87,7 @@ def result(
 
 def read(path: Path) -> dict[str, Result]:
     """The results of an earlier run by the mutants' ids; a last line that was cut off is left out."""
-    if not path.exists():
-        return {}
-    found = {}
-    for line in path.read_text().splitlines():
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        one = parse(entry)
-        found[one.id] = one
-    return found
+    return {one.id: one for one in map(parse, files.json_lines(path))}
 
 
 def parse(entry: dict[str, Any]) -> Result:

@@ -1,10 +1,13 @@
 """The files of a report folder: their names, and writing them whole or not at all."""
 
+import contextlib
 import hashlib
+import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 LOCATED = '-locate'
 
@@ -29,6 +32,13 @@ def stem(pair: str) -> str:
     if harmless == pair and pair.lower() != 'index' and not pair.lower().endswith(LOCATED):
         return pair
     return f'{harmless}_{hashlib.sha256(pair.encode(errors="replace")).hexdigest()[:8]}'
+
+
+def json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """What each line of a file holds, nothing if there is none; a last line that was cut off is left out."""
+    for line in path.read_text().splitlines() if path.exists() else ():
+        with contextlib.suppress(json.JSONDecodeError):
+            yield json.loads(line)
 
 
 def write_all(folder: Path, texts: Mapping[str, str]) -> list[Path]:

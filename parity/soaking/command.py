@@ -11,7 +11,7 @@ from rich.console import Console
 
 from parity.check import known, versions
 from parity.generated import PER_STRUCTURE
-from parity.options import Pairs, Stages, progress
+from parity.options import EXIT, Pairs, Stages, progress
 from parity.pair import registered
 from parity.parallel import in_processes
 from parity.report import files
@@ -76,4 +76,4 @@ def _finish(found: list[Result], others: int, reports: Path) -> None:
     console.print(f'wrote {report.write(found, versions(), reports)}', markup=False, soft_wrap=True)
     outcome = worst(result.outcome for result in found)
     console.print(outcome)
-    raise typer.Exit({'match': 0, 'mismatch': 1}.get(outcome, 2))
+    raise typer.Exit(EXIT[outcome])

@@ -5,7 +5,7 @@ import hashlib
 import importlib.util
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from parity import backends
 from parity.check import check
 from parity.generated import part_of
 from parity.pair import Pair, find
+from parity.report import files
 from parity.report.series import number
 from parity.stages import stages_of
 from parity.verdict import CaseResult, Outcome, Verdict, describe
@@ -98,17 +99,12 @@ def result_of(part: Part, verdict: Verdict) -> Result:
 
 def read(path: Path) -> list[Result]:
     """The results of an earlier run; a last line that was cut off is left out."""
-    return list(_read(path)) if path.exists() else []
+    return [_parsed(entry) for entry in files.json_lines(path)]
 
 
-def _read(path: Path) -> Iterator[Result]:
-    for line in path.read_text().splitlines():
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        part = Part(**{**entry['part'], 'stages': tuple(entry['part']['stages'])})
-        yield Result(**{**entry, 'part': part, 'failures': tuple(entry['failures'])})
+def _parsed(entry: dict[str, Any]) -> Result:
+    part = Part(**{**entry['part'], 'stages': tuple(entry['part']['stages'])})
+    return Result(**{**entry, 'part': part, 'failures': tuple(entry['failures'])})
 
 
 def _failure(pair: str, case: CaseResult) -> str:
