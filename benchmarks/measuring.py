@@ -1,5 +1,6 @@
 """What the benchmarks share: the agents on both sides, alternating timings, and the results file."""
 
+import functools
 import json
 import os
 import platform
@@ -46,12 +47,33 @@ def example(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return config, generate(pair.batch, sizes, 0, 'plain')
 
 
+def use_gpu() -> None:
+    """Compute on the GPU in jax, and in both frameworks in whole float32: no TF32, no reduced precision."""
+    import jax
+
+    from parity.execution import Execution
+
+    jax.config.update('jax_default_device', jax.local_devices(backend='cuda')[0])
+    jax.config.update('jax_default_matmul_precision', 'highest')
+    Execution('cuda', 'cuda').applied().__enter__()
+
+
 def update_of(
-    side: str, name: str, method: str, config: dict[str, Any], batch: dict[str, np.ndarray]
+    side: str,
+    name: str,
+    method: str,
+    config: dict[str, Any],
+    batch: dict[str, np.ndarray],
+    device: str = 'cpu',
 ) -> Callable[[], object]:
-    """A function that does one update of a new agent of `'reference'` or `'port'`, and waits for its end."""
-    update = reference_update if side == 'reference' else port_update
-    return update(name, method, config, batch)
+    """A function that does one update of a new agent, and waits for its end.
+
+    side: 'reference'; or 'port', the port as written, 'compiled' after its `compile()`, or 'graph', its update
+          replayed as a CUDA graph.
+    """
+    if side == 'reference':
+        return reference_update(name, method, config, batch)
+    return port_update(side, name, method, config, batch, device)
 
 
 def reference_update(
@@ -73,15 +95,49 @@ def reference_update(
 
 
 def port_update(
-    name: str, method: str, config: dict[str, Any], batch: dict[str, np.ndarray]
+    side: str, name: str, method: str, config: dict[str, Any], batch: dict[str, np.ndarray], device: str
 ) -> Callable[[], object]:
     import torch
 
     import torch_agents
 
-    agent = torch_agents.agents[name].create(0, batch['observations'], batch['actions'], config)
-    tensors = {key: torch.from_numpy(array) for key, array in batch.items()}
-    return lambda: getattr(agent, method)(tensors)
+    agent = torch_agents.agents[name].create(
+        0, batch['observations'], batch['actions'], config, device=device
+    )
+    tensors = {key: torch.from_numpy(array).to(device) for key, array in batch.items()}
+    if side == 'compiled':
+        agent.compile()
+    update = functools.partial(getattr(agent, method), tensors)
+    if side == 'graph':
+        update = captured(agent, update)
+    if device == 'cpu':
+        return update
+
+    def wait() -> None:
+        update()
+        torch.cuda.synchronize()
+
+    return wait
+
+
+def captured(agent: Any, update: Callable[[], object]) -> Callable[[], object]:
+    """One update as a CUDA graph: the same kernels, launched at once. Its step is not counted."""
+    import torch
+
+    for group in agent.network.tx.param_groups:
+        group['capturable'] = True
+    warming = torch.cuda.Stream()
+    with torch.cuda.stream(warming):  # what is made at the first call must not be made in the graph
+        for _ in range(3):
+            update()
+    torch.cuda.current_stream().wait_stream(warming)
+    key = agent.rng = agent.rng.clone()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        update()
+        key.copy_(agent.rng)
+    agent.rng = key
+    return graph.replay
 
 
 def alternating(
@@ -120,6 +176,7 @@ def write(name: str, result: dict[str, Any]) -> None:
 
     where = {
         'machine': f'{platform.machine()}, {len(os.sched_getaffinity(0))} cores',
+        'gpu': torch.cuda.get_device_name() if torch.cuda.is_available() else 'none',
         'threads': torch.get_num_threads(),
         'torch': torch.__version__,
         'jax': jax.__version__,

@@ -1,6 +1,9 @@
 """The time of 10**7 random numbers: `torch_agents.random` against jitted `jax.random`, in float32.
 
-python -m benchmarks.random_numbers [--count 10000000] [--repeats 10] [--threads 2] [--clock cpu]
+    python -m benchmarks.random_numbers [--count 10000000] [--repeats 10] [--threads 2] [--clock cpu]
+    python -m benchmarks.random_numbers --device cuda
+
+On a GPU torch's own generator, `torch.rand` and `torch.randn`, is measured as well.
 """
 
 import argparse
@@ -13,18 +16,21 @@ from benchmarks import measuring
 
 def main() -> None:
     options = arguments()
-    measuring.use_threads(options.threads)
+    if options.device == 'cpu':
+        measuring.use_threads(options.threads)
+    else:
+        measuring.use_gpu()
     rows = [measure(kind, options) for kind in ('uniform', 'normal')]
     for row in rows:
-        print(
-            f'{row["kind"]:8} reference {row["reference"] * 1e3:6.0f} ms, '
-            f'port {row["port"] * 1e3:6.0f} ms, ratio {row["ratio"]:.2f}'
-        )
-    measuring.write('random_numbers', {'clock': options.clock, 'count': options.count, 'draws': rows})
+        medians = ', '.join(f'{side} {seconds * 1e3:.2f} ms' for side, seconds in row['seconds'].items())
+        ratios = ', '.join(f'{ratio:.2f} of {side}' for side, ratio in row['ratios'].items())
+        print(f'{row["kind"]:8} {medians}; port {ratios}')
+    measuring.write(f'random_numbers_{options.device}', {**vars(options), 'draws': rows})
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--device', default='cpu')
     parser.add_argument('--count', type=int, default=10**7)
     parser.add_argument('--repeats', type=int, default=10)
     parser.add_argument('--threads', type=int, default=2)
@@ -33,10 +39,17 @@ def arguments() -> argparse.Namespace:
 
 
 def measure(kind: str, options: argparse.Namespace) -> dict[str, Any]:
-    works = {'reference': reference_draw(kind, options.count), 'port': port_draw(kind, options.count)}
+    """One row: median seconds, and the port's ratio to each of the others."""
+    works = {
+        'reference': reference_draw(kind, options.count),
+        'port': port_draw(kind, options.count, options.device),
+    }
+    if options.device != 'cpu':
+        works['torch'] = torch_draw(kind, options.count, options.device)
     times = measuring.alternating(works, options.repeats, warm_up=1, clock=options.clock)
     medians = {side: statistics.median(values) for side, values in times.items()}
-    return {'kind': kind, **medians, 'ratio': measuring.ratio(times, 'port', 'reference')}
+    ratios = {side: measuring.ratio(times, 'port', side) for side in times if side != 'port'}
+    return {'kind': kind, 'seconds': medians, 'ratios': ratios}
 
 
 def reference_draw(kind: str, count: int) -> Callable[[], object]:
@@ -47,11 +60,32 @@ def reference_draw(kind: str, count: int) -> Callable[[], object]:
     return lambda: draw(key).block_until_ready()
 
 
-def port_draw(kind: str, count: int) -> Callable[[], object]:
+def port_draw(kind: str, count: int, device: str) -> Callable[[], object]:
     from torch_agents import random
 
-    key = random.PRNGKey(0)
-    return lambda: getattr(random, kind)(key, (count,))
+    key = random.PRNGKey(0).to(device)
+    return waiting(lambda: getattr(random, kind)(key, (count,)), device)
+
+
+def torch_draw(kind: str, count: int, device: str) -> Callable[[], object]:
+    import torch
+
+    draw = {'uniform': torch.rand, 'normal': torch.randn}[kind]
+    return waiting(lambda: draw(count, device=device), device)
+
+
+def waiting(work: Callable[[], object], device: str) -> Callable[[], object]:
+    """The work, and on a GPU the wait for its end."""
+    import torch
+
+    if device == 'cpu':
+        return work
+
+    def wait() -> None:
+        work()
+        torch.cuda.synchronize()
+
+    return wait
 
 
 if __name__ == '__main__':

@@ -1,13 +1,14 @@
 """The time of an update: the port against the jitted reference, at the default configuration, in float32.
 
-    python -m benchmarks.update_step [AGENT ...] [--repeats 30] [--threads 2] [--clock cpu]
+    python -m benchmarks.update_step [AGENT ...] [--variants port compiled] [--repeats 30] [--clock cpu]
+    python -m benchmarks.update_step --device cuda --variants port compiled graph
 
-Both sides take turns; a ratio is the median of the quotients of neighbours. The share of the peak is the
+`port` is the port as written, `compiled` after `agent.compile()`, `graph` its update as a replayed CUDA graph.
+All take turns; a ratio is the median of the quotients of neighbours. The share of the peak is the
 floating-point rate of the update's matmuls over that of one large matmul, measured in the same run.
 """
 
 import argparse
-import functools
 import math
 import statistics
 from typing import Any
@@ -19,20 +20,27 @@ METHODS = ('pretrain', 'finetune')
 
 def main() -> None:
     options = arguments()
-    measuring.use_threads(options.threads)
-    peak = matmul_peak(options.clock)
-    print(f'{"update":24} {"reference":>10} {"port":>10} {"ratio":>6} {"share of peak":>14}')
-    rows = [measure(name, method, peak, options) for name in options.agents or agents() for method in METHODS]
-    mean = geometric_mean([row['ratio'] for row in rows])
-    print(f'geometric mean {mean:.2f}; matmul peak {peak / 1e9:.0f} GFLOP/s')
-    measuring.write(
-        'update_step', {'clock': options.clock, 'peak': peak, 'updates': rows, 'geometric_mean': mean}
-    )
+    if options.device == 'cpu':
+        measuring.use_threads(options.threads)
+    else:
+        measuring.use_gpu()
+    peak = matmul_peak(options)
+    rows = []
+    for name in options.agents or agents():
+        for method in METHODS:
+            rows.append(measure(name, method, peak, options))
+            print(line(rows[-1], options.variants), flush=True)
+    means = {side: geometric_mean([row['ratios'][side] for row in rows]) for side in options.variants}
+    print(f'geometric means {means}; matmul peak {peak / 1e9:.0f} GFLOP/s')
+    result = {**vars(options), 'peak': peak, 'updates': rows, 'geometric_means': means}
+    measuring.write(f'update_step_{options.device}', result)
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('agents', nargs='*')
+    parser.add_argument('--variants', nargs='+', choices=('port', 'compiled', 'graph'), default=['port'])
+    parser.add_argument('--device', default='cpu')
     parser.add_argument('--repeats', type=int, default=30)
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--clock', choices=measuring.CLOCKS, default='wall')
@@ -46,24 +54,29 @@ def agents() -> list[str]:
 
 
 def measure(name: str, method: str, peak: float, options: argparse.Namespace) -> dict[str, Any]:
-    """One row: median seconds of each side, their ratio, and what the port's matmuls make of the peak."""
+    """One row: median seconds of each side, the port's ratios, and what its matmuls make of the peak."""
     config, batch = measuring.example(name)
-    works = {side: measuring.update_of(side, name, method, config, batch) for side in ('reference', 'port')}
+    sides = ('reference', *options.variants)
+    works = {side: measuring.update_of(side, name, method, config, batch, options.device) for side in sides}
     times = measuring.alternating(works, options.repeats, clock=options.clock)
     medians = {side: statistics.median(values) for side, values in times.items()}
-    row = {
+    operations = flops(measuring.update_of('port', name, method, config, batch, options.device))
+    return {
         'agent': name,
         'method': method,
-        **medians,
-        'ratio': measuring.ratio(times, 'port', 'reference'),
-        'share_of_peak': flops(works['port']) / medians['port'] / peak,
+        'seconds': medians,
+        'ratios': {side: measuring.ratio(times, side, 'reference') for side in options.variants},
+        'shares_of_peak': {side: operations / medians[side] / peak for side in options.variants},
     }
-    print(
-        f'{name + " " + method:24} {row["reference"] * 1e3:7.1f} ms {row["port"] * 1e3:7.1f} ms '
-        f'{row["ratio"]:6.2f} {row["share_of_peak"]:13.0%}',
-        flush=True,
-    )
-    return row
+
+
+def line(row: dict[str, Any], variants: list[str]) -> str:
+    """A row as text."""
+    words = [f'{row["agent"] + " " + row["method"]:24} reference {row["seconds"]["reference"] * 1e3:7.2f} ms']
+    for side in variants:
+        seconds, ratio, share = (row[key][side] for key in ('seconds', 'ratios', 'shares_of_peak'))
+        words.append(f'{side} {seconds * 1e3:7.2f} ms, ratio {ratio:4.2f}, {share:3.0%} of peak')
+    return '; '.join(words)
 
 
 def flops(update: Any) -> int:
@@ -75,13 +88,20 @@ def flops(update: Any) -> int:
     return counter.get_total_flops()
 
 
-def matmul_peak(clock: str, size: int = 2048) -> float:
+def matmul_peak(options: argparse.Namespace) -> float:
     """Floating-point operations per second of one large float32 matmul, the best of ten."""
     import torch
 
-    a, b = torch.randn(2, size, size)
-    work = functools.partial(torch.mm, a, b, out=torch.empty_like(a))
-    return 2 * size**3 / min(measuring.seconds(work, clock) for _ in range(10))
+    size = 2048 if options.device == 'cpu' else 8192
+    a, b = torch.randn(2, size, size, device=options.device)
+    out = torch.empty_like(a)
+
+    def work() -> None:
+        torch.mm(a, b, out=out)
+        if options.device != 'cpu':
+            torch.cuda.synchronize()
+
+    return 2 * size**3 / min(measuring.seconds(work, options.clock) for _ in range(10))
 
 
 def geometric_mean(values: list[float]) -> float:

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from parity import backends
 from parity.cases import Case
 from parity.errors import ParityError, unknown
+from parity.execution import Execution
 from parity.pair import Pair, find
 from parity.runs import Runs
 from parity.stages import STAGES, stages_of
@@ -32,19 +33,24 @@ def check(
     stages: Sequence[str] | None = None,
     dtypes: Sequence[str] = DTYPES,
     device: str = 'cpu',
+    reference_device: str = 'cpu',
+    variant: str | None = None,
+    tf32: bool = False,
     progress: Progress | None = None,
     keep: int = KEEP,
 ) -> Verdict:
     """Compare the port of `pair` (a Pair, a registered name or `module:ATTR`) with its reference.
 
     cases:    what to run both on; stages: names from STAGES, all by default; dtypes: 'float64', 'float32'.
-    device:   the torch device of the port.
+    device, reference_device, variant, tf32: see `Execution`; where this machine cannot do it, nothing is run,
+              and the outcome is 'not_run', with the reason.
     progress: called with a line of text before each stage.
     keep:     of later cases than so many, only the worst leaf of a stage that matches is kept.
     Raises ParityError for bad arguments or a bad batch, FixtureError for a bad recording. What a side raises
     becomes the outcome 'error'.
     """
     started = time.perf_counter()
+    execution = Execution(device, reference_device, variant, tf32)
     target = pair if isinstance(pair, str) else pair.name
     pair = find(pair) if isinstance(pair, str) else pair
     stages = known('stage', stages_of(pair) if stages is None else stages, list(STAGES))
@@ -54,13 +60,19 @@ def check(
     tell = progress or (lambda _: None)
     results: list[CaseResult] = []
     cases = list(cases)
+    lacks = execution.lacks()
     for i, case in enumerate(cases, 1):
         tell_case = functools.partial(_tell_case, tell, f'{pair.name} {i}/{len(cases)}')
-        result = _check_case(pair, target, case, stages, dtypes, device, tell_case)
+        if lacks:
+            found = not_run(lacks, stages, dtypes)
+        else:
+            found = _check_case(Runs(pair, case, execution), stages, dtypes, tell_case)
+        result = CaseResult(case.source, case.describe(), execution.command(case.command(target)), found)
         results.append(result if len(results) < keep else result.brief())
         if len(results) % HOUSEKEEPING == 0:
             backends.release_if_crowded()
-    return Verdict(pair.name, tuple(results), versions(), time.perf_counter() - started)
+    where = {**versions(), **execution.described()}
+    return Verdict(pair.name, tuple(results), where, time.perf_counter() - started)
 
 
 def versions() -> dict[str, str]:
@@ -88,17 +100,19 @@ def known(kind: str, names: Sequence[str], options: list[str]) -> list[str]:
     return list(names)
 
 
-def _check_case(
-    pair: Pair, target: str, case: Case, stages: list[str], dtypes: list[str], device: str, tell: Progress
-) -> CaseResult:
-    runs = Runs(pair, case, device)
+def _check_case(runs: Runs, stages: list[str], dtypes: list[str], tell: Progress) -> tuple[StageResult, ...]:
     _ = runs.config  # a bad batch or configuration is refused before anything runs
     results = []
     for stage in stages:
         for dtype in dtypes if stage != 'config' else dtypes[:1]:
-            tell(f'{case.describe()}: {stage} {dtype}')
+            tell(f'{runs.case.describe()}: {stage} {dtype}')
             results.append(check_stage(runs, stage, dtype))
-    return CaseResult(case.source, case.describe(), case.command(target), tuple(results))
+    return tuple(results)
+
+
+def not_run(reason: str, stages: Iterable[str], dtypes: Iterable[str]) -> tuple[StageResult, ...]:
+    """What stands for the stages where nothing could be run."""
+    return tuple(StageResult(stage, dtype, 'not_run', (), reason) for stage in stages for dtype in dtypes)
 
 
 def _without(pair: Pair, stages: list[str]) -> ParityError:
@@ -115,7 +129,7 @@ def check_stage(runs: Runs, stage: str, dtype: str, *, reach: bool = True) -> St
     """One stage in one precision; what a side raises becomes the outcome 'error'. reach: see Runs.compare."""
     started = time.perf_counter()
     try:
-        with runs.threads():
+        with runs.settings():
             leaves = tuple(runs.compare(stage, dtype, reach=reach))
         outcome: Outcome = 'match' if all(leaf.matches for leaf in leaves) else 'mismatch'
         return StageResult(stage, dtype, outcome, leaves, seconds=time.perf_counter() - started)

@@ -13,16 +13,19 @@ from rich.table import Table
 from parity import backends, case_files, generated, locate_command, original, twins
 from parity.check import DTYPES, check
 from parity.errors import ParityError, unknown
+from parity.execution import Execution
 from parity.locating.first import with_located
 from parity.mutating.command import mutate_command
 from parity.options import (
     EXIT,
+    TF32,
     CaseFile,
     Device,
     Dtypes,
     Locates,
     Original,
     Pairs,
+    ReferenceDevice,
     Reports,
     Seed,
     Settings,
@@ -30,6 +33,7 @@ from parity.options import (
     Source,
     Stages,
     Values,
+    Variant,
     progress,
 )
 from parity.pair import Pair, find, registered
@@ -65,6 +69,9 @@ def run(
     reports: Reports = Path('reports'),
     junit: Annotated[Path | None, typer.Option(help='A file for JUnit XML.')] = None,
     device: Device = 'cpu',
+    reference_device: ReferenceDevice = 'cpu',
+    variant: Variant = None,
+    tf32: TF32 = False,
     reference: Original = None,
     jobs: Annotated[int, typer.Option(help='Pairs checked at once; 0 for one per core.', min=0)] = 0,
     where: Locates = True,
@@ -77,9 +84,9 @@ def run(
         raise unknown('pair', 'any', [], where='the entry points parity.pairs', next_step='pip install -e .')
     if steps is not None and (stages != ['rollout'] or reference is not None):
         raise _steps_without_rollout(stages)
-    folder = Folder(reports)
+    folder, execution = Folder(reports), Execution(device, reference_device, variant, tf32)
     with progress() as tell:
-        choice, jobs = _choice(stages, dtypes, device), jobs or os.cpu_count() or 1
+        choice, jobs = _choice(stages, dtypes, execution), jobs or os.cpu_count() or 1
         if reference is None:
             choice |= {'steps': steps, 'locate': where}
             verdicts = check_pairs(names, examples, seed, choice, jobs, tell, folder.add)
@@ -102,14 +109,18 @@ def check_one(
     source: Source = None,
     reports: Annotated[Path | None, typer.Option(help='A folder for an HTML and a JSON report.')] = None,
     device: Device = 'cpu',
+    reference_device: ReferenceDevice = 'cpu',
+    variant: Variant = None,
+    tf32: TF32 = False,
     reference: Original = None,
     case_file: CaseFile = None,
     where: Locates = True,
 ) -> None:
     """Check one case of one pair: the command that a mismatch prints."""
     case = case_files.chosen(find(pair), case_file, seed, settings, sizes, values, source)
+    execution = Execution(device, reference_device, variant, tf32)
     with progress() as tell:
-        choice = _choice(stages, dtypes, device)
+        choice = _choice(stages, dtypes, execution)
         if reference is None:
             verdicts = [check(pair, cases=[case], progress=tell, **choice)]
             if where:
@@ -250,8 +261,8 @@ def _steps_without_rollout(stages: list[str] | None) -> ParityError:
     )
 
 
-def _choice(stages: list[str] | None, dtypes: list[str] | None, device: str) -> dict[str, Any]:
-    return {'stages': stages, 'dtypes': dtypes or DTYPES, 'device': device}
+def _choice(stages: list[str] | None, dtypes: list[str] | None, execution: Execution) -> dict[str, Any]:
+    return {'stages': stages, 'dtypes': dtypes or DTYPES, **vars(execution)}
 
 
 def _finish(verdicts: list[Verdict], folder: Folder | None, junit: Path | None = None) -> None:

@@ -11,6 +11,7 @@ from parity.cases import Case, Inputs
 from parity.check import DTYPES, check_stage, known, versions
 from parity.comparison import Leaf
 from parity.errors import ParityError
+from parity.execution import Execution
 from parity.pair import Pair
 from parity.runs import SCALES, Runs, scaling
 from parity.sides import NO_KEY, Mode, State
@@ -86,7 +87,7 @@ class FunctionRuns(Runs):
     def __init__(self, pair: Pair, case: Case, given: Given, grads: bool, device: str, jit: bool) -> None:
         from parity.backends import pytrees
 
-        super().__init__(pair, case, device)
+        super().__init__(pair, case, Execution(device))
         self.jit, self.grads = jit, grads
         if not isinstance(given, Mapping | tuple):
             raise _refused([f'expected a mapping or a tuple, found {type(given).__name__}'])
@@ -160,7 +161,7 @@ class FunctionRuns(Runs):
         from parity.backends.torch_function import TorchFunction
 
         call = Call(self.pair.load('port'), self.skeleton)
-        side = TorchFunction(call, self.arrays, mode, self.case.seed, self.device)
+        side = TorchFunction(call, self.arrays, mode, self.case.seed, self.execution.device)
         return Runner(side, self.pair, self.inputs, leader)
 
 

@@ -15,9 +15,10 @@ import numpy as np
 
 from parity import trees
 from parity.cases import Case, batch_of
-from parity.check import DTYPES, Progress, versions
+from parity.check import DTYPES, Progress, not_run, versions
 from parity.comparison import Leaf, compare
 from parity.errors import ParityError
+from parity.execution import Execution
 from parity.pair import Pair
 from parity.runs import SAMPLES, SCALES, Runs
 from parity.sides import Side, UpdateCall
@@ -37,6 +38,9 @@ def check_growth(
     seed: int = 0,
     dtypes: Iterable[str] = DTYPES,
     device: str = 'cpu',
+    reference_device: str = 'cpu',
+    variant: str | None = None,
+    tf32: bool = False,
     progress: Progress = lambda line: None,
 ) -> Verdict:
     """The stage rollout over `steps` updates on recorded batches, a new one for each update.
@@ -49,10 +53,13 @@ def check_growth(
     if steps < 2:
         raise _too_few(steps)
     started = time.perf_counter()
-    results = [_check_source(pair, name, steps, seed, dtypes, device, progress) for name in sources]
+    execution = Execution(device, reference_device, variant, tf32)
+    with execution.applied():
+        results = [_check_source(pair, name, steps, seed, dtypes, execution, progress) for name in sources]
     growth = tuple(found for _, case_growth in results for found in case_growth)
     cases = tuple(case for case, _ in results)
-    return Verdict(pair.name, cases, versions(), time.perf_counter() - started, growth)
+    where = {**versions(), **execution.described()}
+    return Verdict(pair.name, cases, where, time.perf_counter() - started, growth)
 
 
 def script(target: type, steps: int, actor_freq: int) -> list[UpdateCall]:
@@ -126,9 +133,19 @@ class Race:
 
 
 def _check_source(
-    pair: Pair, source: str, steps: int, seed: int, dtypes: Iterable[str], device: str, progress: Progress
+    pair: Pair,
+    source: str,
+    steps: int,
+    seed: int,
+    dtypes: Iterable[str],
+    execution: Execution,
+    progress: Progress,
 ) -> tuple[CaseResult, list[Growth]]:
-    runs = Runs(pair, Case(seed=seed, source=source, sizes={'B': ROWS}), device)
+    runs = Runs(pair, Case(seed=seed, source=source, sizes={'B': ROWS}), execution)
+    command = execution.command(f'parity run {pair.name} --stage rollout --steps {steps} --seed {seed}')
+    described = f'{steps} updates on {source}, seed {seed}'
+    if lacks := execution.lacks():
+        return CaseResult(source, described, command, not_run(lacks, ['rollout'], dtypes)), []
     results, growth = [], []
     for dtype in dtypes:
         started = time.perf_counter()
@@ -138,8 +155,7 @@ def _check_source(
             race.step(i, call, batch, latents)
         results.append(race.result(time.perf_counter() - started))
         growth.append(Growth(pair.name, source, dtype, tuple(race.drifts), results[-1].outcome == 'match'))
-    command = f'parity run {pair.name} --stage rollout --steps {steps} --seed {seed}'
-    return CaseResult(source, f'{steps} updates on {source}, seed {seed}', command, tuple(results)), growth
+    return CaseResult(source, described, command, tuple(results)), growth
 
 
 def _race(runs: Runs, dtype: str) -> Race:

@@ -25,6 +25,12 @@ Original = Annotated[
     typer.Option('--reference', help='A checkout of the original: its agents are the references.'),
 ]
 Device = Annotated[str, typer.Option(help='The torch device of the port.')]
+ReferenceDevice = Annotated[str, typer.Option(help='The jax platform of the reference, cpu or cuda.')]
+Variant = Annotated[
+    str | None,
+    typer.Option(help='compiled: the port after its compile(); eager-jax: the reference without jit.'),
+]
+TF32 = Annotated[bool, typer.Option('--tf32', help='Let float32 products of the port on a GPU use TF32.')]
 
 # of a case
 Seed = Annotated[int | None, typer.Option(help='The seed of parameters, values and keys; 0 if none.')]

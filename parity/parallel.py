@@ -85,7 +85,8 @@ def check_pair(name: str, examples: int, seed: int, choice: dict[str, Any], prog
     Its first mismatch is located, if that is chosen, while its programs are still there.
     """
     pair = find(name)
-    common = {'dtypes': choice['dtypes'], 'device': choice['device'], 'progress': progress}
+    common = {key: value for key, value in choice.items() if key not in ('stages', 'steps', 'locate')}
+    common['progress'] = progress
     asked = known('stage', choice['stages'] or list(STAGES), list(STAGES))
     stages = [stage for stage in stages_of(pair) if stage in asked]
     try:

@@ -13,6 +13,7 @@ from parity import trees
 from parity.backends import JaxSide
 from parity.cases import Case, Inputs
 from parity.comparison import Leaf
+from parity.execution import Execution
 from parity.expected import Expected, exactly, port_leaves
 from parity.pair import Pair
 from parity.sides import Mode, State
@@ -34,11 +35,12 @@ SMALL = 2**16
 class Runs:
     """All computations for one case, each made when first needed and only once."""
 
-    def __init__(self, pair: Pair, case: Case, device: str = 'cpu') -> None:
-        self.pair, self.case, self.device = pair, case, device
+    def __init__(self, pair: Pair, case: Case, execution: Execution = Execution()) -> None:  # noqa: B008
+        self.pair, self.case, self.execution = pair, case, execution
         self.samples = dict(SAMPLES)
         self._near32: list[tuple[Runner, Runner]] = []
         self._near64: list[Runner] = []
+        self._eager: dict[Mode, Runner] = {}
 
     @functools.cached_property
     def batch(self) -> Arrays:
@@ -54,9 +56,16 @@ class Runs:
     def created(self) -> JaxSide:
         """The reference as its `create` makes it."""
         side = self.pair.reference_side()
+        side.device = self.execution.reference_device
         with self.pair.creating('reference'):
             side.create(self.case.seed, self.batch, self.config)
         return side
+
+    @contextlib.contextmanager
+    def settings(self) -> Iterator[None]:
+        """What is to hold while sides of these runs compute: their precision, and a number of threads."""
+        with self.execution.applied(), self.threads():
+            yield
 
     @contextlib.contextmanager
     def threads(self) -> Iterator[None]:
@@ -189,7 +198,7 @@ class Runs:
         if stage == 'config':
             return exactly(config_leaves(self.pair.get_config('reference')))
         double = dtype == 'float64'
-        reference = (self.reference64 if double else self.reference32).stage(stage)
+        reference = self._judging('float64' if double else 'float32').stage(stage)
         if stage == 'params':
             return exactly(reference)
         truth = reference if double else self.truth.stage(stage)
@@ -199,6 +208,16 @@ class Runs:
             reference = truth = {**reference, **table}
             tolerances = {**tolerances, **dict.fromkeys(table, EXACT)}
         return Expected(reference, truth, tolerances, places=stage in ('grads', 'update', 'rollout'))
+
+    def _judging(self, mode: Mode) -> Runner:
+        """The reference that the port is compared with; what it is allowed comes from the compiled one."""
+        compiled = self.reference64 if mode == 'float64' else self.reference32
+        if self.execution.variant != 'eager-jax':
+            return compiled
+        if mode not in self._eager:
+            side = self.created.like(mode).unjitted()
+            self._eager[mode] = Runner(side, self.pair, self.inputs, compiled)
+        return self._eager[mode]
 
     def _noise(self, stage: str, dtype: str) -> dict[str, float]:
         """The reference's own rounding error in each leaf, the largest of several samples."""
@@ -293,9 +312,11 @@ class Runs:
         return self._reference('wide', rounded.inputs, leader=rounded)
 
     def _port(self, mode: Mode, leader: Leader) -> Runner:
-        side = self.pair.port_side(mode, self.device, self.created)
+        side = self.pair.port_side(mode, self.execution.device, self.created)
         with self.pair.creating('port'):
             side.create(self.case.seed, self.batch, self.config)
+        if self.execution.variant == 'compiled':
+            side.compile()
         return Runner(side, self.pair, self.inputs, leader)
 
 

@@ -121,6 +121,12 @@ class Agent:
             setattr(self, name, value)
         return self
 
+    def compile(self):
+        """Have torch compile the losses, each at its first call. Returns this agent."""
+        for name in ('pretraining_loss', 'finetuning_loss'):
+            setattr(self, name, torch.compile(getattr(self, name)))
+        return self
+
     def policy_actions(self, dist, rng):
         """The actions (B, A) that actor losses evaluate: the mode, or a sample where the std is learned."""
         actions = dist.mode() if self.config['const_std'] else dist.sample(rng)

@@ -38,7 +38,7 @@ class FBReprAgent(ImplicitQAgent):
         )
         measures = torch.einsum('esd,td->est', forward, backward)
 
-        off_diagonal = 1 - torch.eye(size).to(measures)
+        off_diagonal = 1 - torch.eye(size, dtype=measures.dtype, device=measures.device)
         residuals = (measures - self.config['discount'] * target_measure) * off_diagonal
         repr_off_diag_loss = 0.5 * (residuals**2).sum(axis=-1) / (size - 1)
         repr_diag_loss = -torch.diagonal(measures, 0, -2, -1)

@@ -21,7 +21,7 @@ def cross_entropy(logits, labels, axis=1):
 
 def identity_like(logits):
     """The identity (B, B) for logits (B, ...): each state's own goal."""
-    return torch.eye(logits.shape[0]).to(logits)
+    return torch.eye(logits.shape[0], dtype=logits.dtype, device=logits.device)
 
 
 def accuracy(correct):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from torch.nn.parameter import UninitializedParameter, is_lazy
+from torch.nn.parameter import UninitializedParameter
 
 from torch_agents import random
 
@@ -40,7 +40,7 @@ def clip(x, low, high):
     """x inside [low, high], as jnp.clip: at exactly low or high half of the gradient passes."""
     # parity: torch.clip passes the whole gradient at a bound, and leaves out what does not pass, where JAX
     # multiplies it by 0: an infinite gradient becomes NaN
-    low, high, half = (torch.as_tensor(y, dtype=x.dtype, device=x.device) for y in (low, high, 0.5))
+    low, high, half = (like(y, x) for y in (low, high, 0.5))
     passes = torch.heaviside(x.detach() - low, half) * torch.heaviside(high - x.detach(), half)
     limits = torch.finfo(x.dtype)
     finite = x.clamp(limits.min, limits.max)  # 0 * inf would be NaN
@@ -49,7 +49,14 @@ def clip(x, low, high):
 
 def maximum(x, low):
     """The larger of x and the number low, as jnp.maximum: at x equal to low half of the gradient passes."""
-    return torch.maximum(x, torch.as_tensor(low, dtype=x.dtype, device=x.device))
+    return torch.maximum(x, like(low, x))
+
+
+def like(y, x):
+    """y with the dtype and on the device of x."""
+    if isinstance(y, torch.Tensor):
+        return y.to(x)
+    return torch.full((), y, dtype=x.dtype, device=x.device)  # made there: a copy would wait for the GPU
 
 
 def param_keys(rng, path, index, num_ensembles):
@@ -87,6 +94,7 @@ class Dense(nn.Module):
     """x (..., in) -> (..., features). With E > 1 members x is (E, ..., in) and the weight (E, out, in)."""
 
     flax_rule = 'Dense'
+    is_built = False
 
     def __init__(self, features, kernel_init, num_ensembles=1):
         super().__init__()
@@ -96,6 +104,7 @@ class Dense(nn.Module):
 
     def materialize(self, in_features):
         """Give the parameters their shapes, on the first call."""
+        self.is_built = True
         members = () if self.num_ensembles == 1 else (self.num_ensembles,)
         self.weight.materialize((*members, self.features, in_features))
         self.bias.materialize((*members, self.features))
@@ -108,7 +117,7 @@ class Dense(nn.Module):
         self.bias.zero_()
 
     def forward(self, x):
-        if is_lazy(self.weight):
+        if not self.is_built:
             self.materialize(x.shape[-1])
         if self.num_ensembles == 1:
             return F.linear(x, self.weight, self.bias)
@@ -121,6 +130,7 @@ class LayerNorm(nn.Module):
     """Normalise the last axis, then scale and shift. With E > 1 members x is (E, ..., features)."""
 
     flax_rule = 'Norm'
+    is_built = False
 
     def __init__(self, num_ensembles=1, eps=1e-6):  # parity: Flax LayerNorm default; torch's is 1e-5
         super().__init__()
@@ -130,6 +140,7 @@ class LayerNorm(nn.Module):
 
     def materialize(self, features):
         """Give the parameters their shapes, on the first call."""
+        self.is_built = True
         members = () if self.num_ensembles == 1 else (self.num_ensembles,)
         self.weight.materialize((*members, features))
         self.bias.materialize((*members, features))
@@ -140,7 +151,7 @@ class LayerNorm(nn.Module):
         self.bias.zero_()
 
     def forward(self, x):
-        if is_lazy(self.weight):
+        if not self.is_built:
             self.materialize(x.shape[-1])
         mean = x.mean(axis=-1, keepdim=True)
         # parity: variance as E[x^2] - E[x]^2 cut at zero, as Flax; F.layer_norm sums squared deviations
@@ -162,6 +173,7 @@ class Conv(nn.Module):
     """
 
     flax_rule = 'Conv'
+    is_built = False
 
     def __init__(self, features, kernel_size, strides=1, padding='SAME', use_bias=True, kernel_init=None):
         super().__init__()
@@ -172,6 +184,7 @@ class Conv(nn.Module):
 
     def materialize(self, in_features):
         """Give the parameters their shapes, on the first call."""
+        self.is_built = True
         self.weight.materialize((self.features, in_features, *self.kernel_size))
         if self.bias is not None:
             self.bias.materialize((self.features,))
@@ -185,7 +198,7 @@ class Conv(nn.Module):
             self.bias.zero_()
 
     def forward(self, x):
-        if is_lazy(self.weight):
+        if not self.is_built:
             self.materialize(x.shape[-1])
         x = x.to(self.weight.dtype)  # parity: linen promotes float32 images to the dtype of float64 kernels
         padding = self.padding
@@ -199,6 +212,7 @@ class GroupNorm(nn.Module):
     """Normalise each image (..., H, W, C) over H, W and the channels of a group, then scale and shift."""
 
     flax_rule = 'Norm'
+    is_built = False
 
     def __init__(self, num_groups, eps):
         super().__init__()
@@ -208,6 +222,7 @@ class GroupNorm(nn.Module):
 
     def materialize(self, features):
         """Give the parameters their shapes, on the first call."""
+        self.is_built = True
         self.weight.materialize((features,))
         self.bias.materialize((features,))
 
@@ -217,7 +232,7 @@ class GroupNorm(nn.Module):
         self.bias.zero_()
 
     def forward(self, x):
-        if is_lazy(self.weight):
+        if not self.is_built:
             self.materialize(x.shape[-1])
         groups = x.reshape(*x.shape[:-1], self.num_groups, x.shape[-1] // self.num_groups)
         mean = groups.mean(axis=(-4, -3, -1), keepdim=True)
@@ -273,7 +288,12 @@ def capture_intermediates():
 
 
 def sow(name, value):
-    """Hand an intermediate value to the surrounding capture_intermediates, if there is one."""
+    """Hand an intermediate value to the surrounding capture_intermediates, if there is one.
+
+    A compiled network hands over none.
+    """
+    if torch.compiler.is_compiling():
+        return
     collected = _intermediates.get()
     if collected is not None:
         collected.setdefault(name, []).append(value)

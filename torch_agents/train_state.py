@@ -33,7 +33,9 @@ class TrainState(nn.Module):
                 layer.init_params(rng, path.split('.'))
         self.to(device=device, dtype=dtype)
         # parity: eps is added after the square root in both; the betas are the defaults of both
-        self.tx = torch.optim.Adam(self.parameters(), lr=learning_rate, betas=(0.9, 0.999), eps=1e-8)
+        self.tx = torch.optim.Adam(
+            self.parameters(), lr=learning_rate, betas=(0.9, 0.999), eps=1e-8, fused=True
+        )
         return self
 
     @property
@@ -70,6 +72,9 @@ class TrainState(nn.Module):
         optax would broadcast them itself, in the next update.
         """
         param = getattr(self, f'modules_{name}').value
+        if param.shape == value.shape:
+            param.data.copy_(value)
+            return self
         param.data, param.grad = value, None
         state = self.tx.state.get(param, {})
         for moment in state.keys() - {'step'}:
@@ -106,7 +111,7 @@ class TrainState(nn.Module):
     def moving_average(self, target, online, tau):
         """tau * online + (1 - tau) * target, of the stored values."""
         pairs = zip(self.subtree(online).values(), self.subtree(target).values(), strict=True)
-        return [p * tau + tp * (1 - tau) for p, tp in pairs]
+        return [(p * tau).add_(tp, alpha=1 - tau) for p, tp in pairs]
 
     @torch.no_grad()
     def set_params(self, name, values):
@@ -125,8 +130,9 @@ def example(x):
 
 def gradient_info(grads):
     """Maximum and minimum over all entries, and the *sum* of the leaves' Euclidean norms."""
+    lowest, highest = zip(*(g.aminmax() for g in grads), strict=True)
     return {
-        'grad/max': torch.stack([g.max() for g in grads]).max(),
-        'grad/min': torch.stack([g.min() for g in grads]).min(),
-        'grad/norm': torch.stack([(g**2).sum() ** 0.5 for g in grads]).sum(),
+        'grad/max': torch.stack(highest).max(),
+        'grad/min': torch.stack(lowest).min(),
+        'grad/norm': torch.stack([torch.linalg.vector_norm(g) for g in grads]).sum(),
     }

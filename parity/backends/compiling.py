@@ -6,6 +6,7 @@ import gc
 import itertools
 import os
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,17 @@ from parity.errors import ParityError
 # the results differ by rounding; compiling one piece of code instead of 32 side by side saves a third more.
 COMPILER = {
     'xla_backend_optimization_level': 0,
-    'xla_cpu_use_fusion_emitters': False,
     'xla_cpu_parallel_codegen_split_count': 1,
 }
+NO_SUCH_EMITTERS = (0, 11)  # of jaxlib; XLA ends the process for what it does not know
+if tuple(map(int, version('jaxlib').split('.')[:2])) < NO_SUCH_EMITTERS:
+    COMPILER['xla_cpu_use_fusion_emitters'] = False
 # What agents jit themselves makes initial parameters, which are compared exactly: level 1 has the bits of the
 # default one in half its time.
 OF_AGENTS = {**COMPILER, 'xla_backend_optimization_level': 1}
+
+# On a GPU: results that are the same each time, without trying which of many kernels is the fastest.
+ON_GPU = {'xla_gpu_deterministic_ops': True, 'xla_gpu_autotune_level': 0}
 
 MAPS, MOST_MAPS = Path('/proc/self/maps'), 30_000
 
@@ -40,6 +46,8 @@ def prepare() -> None:
     """
     flags = (f'--{name}={str(value).lower()}' for name, value in OF_AGENTS.items())
     os.environ.setdefault('XLA_FLAGS', ' '.join(flags))
+    os.environ.setdefault('JAX_DEFAULT_DEVICE', 'cpu')  # a GPU is used where it is asked for, see `on`
+    os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # and shared with torch
     gc.set_threshold(COLLECT_AFTER)
 
 
@@ -79,9 +87,25 @@ def release_if_crowded() -> None:
         release()
 
 
+def on(platform: str) -> contextlib.AbstractContextManager[Any]:
+    """New arrays and computations of jax go to the first device of a platform, in whole float32 there."""
+    import jax
+    import jax.numpy as jnp
+
+    contexts = contextlib.ExitStack()
+    if platform == jax.default_backend() == 'cpu':
+        return contexts
+    device = jax.local_devices(backend=platform)[0]
+    if jnp.zeros(()).device != device:
+        contexts.enter_context(jax.default_device(device))
+    if platform != 'cpu':  # where products of float32 may use TF32 by default
+        contexts.enter_context(jax.default_matmul_precision('highest'))
+    return contexts
+
+
 @functools.lru_cache(maxsize=256)
-def compiled(function: Callable[..., Any], dtype: str, *static: Any) -> Callable[..., Any]:
-    """`function(*static, ...)`, compiled.
+def compiled(function: Callable[..., Any], dtype: str, device: str, *static: Any) -> Callable[..., Any]:
+    """`function(*static, ...)`, compiled for a platform.
 
     Its first arguments say whether to draw as in float32, and how to round: one program for all of it.
     """
@@ -93,8 +117,7 @@ def compiled(function: Callable[..., Any], dtype: str, *static: Any) -> Callable
             return as_written(call, None if dtype == 'float32' else scales)(*args)
 
     run.__name__ = function.__name__  # what compilation logs and profiles show
-    options = COMPILER if jax.default_backend() == 'cpu' else None
-    return jax.jit(run, compiler_options=options)
+    return jax.jit(run, compiler_options=COMPILER if device == 'cpu' else ON_GPU)
 
 
 def eager(function: Callable[..., Any], dtype: str, *static: Any) -> Callable[..., Any]:
@@ -104,6 +127,19 @@ def eager(function: Callable[..., Any], dtype: str, *static: Any) -> Callable[..
         # what is traced in it can be shared between calls that draw alike
         with _trace_context()(-2 if wide else -1), _draws_of(wide, dtype):
             return function(*static, *args)
+
+    return run
+
+
+def unjitted(function: Callable[..., Any], dtype: str, *static: Any) -> Callable[..., Any]:
+    """The same, where what the function jits itself is not compiled either."""
+
+    def run(wide: bool, scales: np.ndarray, *args: Any) -> Any:
+        import jax
+        import jax.numpy as jnp
+
+        with jax.disable_jit():  # a numpy array would compute by itself
+            return eager(function, dtype, *static)(wide, scales, *jax.tree.map(jnp.asarray, args))
 
     return run
 

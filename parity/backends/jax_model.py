@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from parity import trees
+from parity.backends.compiling import on
 from parity.backends.jax_side import JaxSide
 from parity.backends.pytrees import Skeleton, named_leaves, split
 from parity.draws import draw_leaves, logged_draws
@@ -29,7 +30,7 @@ class JaxModelSide(JaxSide):
     def like(self, mode: Mode) -> 'JaxModelSide':
         """The same model in another mode."""
         side = JaxModelSide(self.target, mode)
-        side.skeleton, side.fixed = self.skeleton, self.fixed
+        side.skeleton, side.fixed, side.device = self.skeleton, self.fixed, self.device
         side.params = trees.astype(self.params, side.dtype)
         side.opt_state = side.fresh()
         side.restore(self.state().astype(side.dtype))
@@ -38,7 +39,7 @@ class JaxModelSide(JaxSide):
     def create(self, seed: int, batch: Arrays, config: dict[str, Any]) -> None:
         import jax
 
-        with jax.enable_x64(False):
+        with jax.enable_x64(False), on(self.device):
             self.skeleton, arrays = split(self.target.init(jax.random.PRNGKey(seed)))
         self.params = {path: array for path, array in arrays.items() if array.dtype.kind == 'f'}
         self.fixed = {path: array for path, array in arrays.items() if path not in self.params}

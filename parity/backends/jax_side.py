@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from parity import trees
-from parity.backends.compiling import compiled
+from parity.backends.compiling import compiled, on, unjitted
 from parity.backends.rounding import EXACT, factors
 from parity.contractions import logged_contractions
 from parity.draws import draw_leaves, logged_draws
@@ -22,7 +22,11 @@ class JaxSide:
     mode 'wide' computes in float64 with the draws of float32 (jax draws other numbers in each precision): the
     truth by which float32 results are judged. It runs the programs of float64, which draw both and choose.
     contractions: the functions of jax.numpy whose results in losses are logged.
+    device: the jax platform that it computes on. jit: False to run every operation by itself.
     """
+
+    device = 'cpu'
+    jit = True
 
     def __init__(self, target: Any, mode: Mode, contractions: tuple[str, ...] = ()) -> None:
         self.target, self.mode, self.contractions = target, mode, contractions
@@ -33,9 +37,14 @@ class JaxSide:
     def like(self, mode: Mode) -> 'JaxSide':
         """The same agent in another mode; cheap, because a Flax agent never changes in place."""
         side = JaxSide(self.target, mode, self.contractions)
-        side.agent = self.agent
+        side.agent, side.device = self.agent, self.device
         side.restore(self.state().astype(side.dtype))
         return side
+
+    def unjitted(self) -> Self:
+        """This side, from now on without jit, as its authors debug it."""
+        self.jit = False
+        return self
 
     def rounding_as(self, sample: int) -> Self:
         """This side, from now on with other rounding in float64; a sample of it, see `backends.rounding`."""
@@ -46,7 +55,7 @@ class JaxSide:
         import jax
 
         # Flax makes float32 parameters in every mode: one compilation serves all of them
-        with jax.enable_x64(False):
+        with jax.enable_x64(False), on(self.device):
             self.agent = self.target.create(seed, batch['observations'], batch['actions'], config)
         self.restore(self.state().astype(self.dtype))
 
@@ -98,13 +107,15 @@ class JaxSide:
         import jax
 
         def call(*args: Any) -> Any:
-            with jax.enable_x64(self.dtype == 'float64'):
+            with jax.enable_x64(self.dtype == 'float64'), on(self.device):
                 return self._program(function, *static)(self.mode == 'wide', self.scales, *args)
 
         return call
 
     def _program(self, function: Callable[..., Any], *static: Any) -> Callable[..., Any]:
-        return compiled(function, self.dtype, *static)
+        if not self.jit:
+            return unjitted(function, self.dtype, *static)
+        return compiled(function, self.dtype, self.device, *static)
 
 
 @contextlib.contextmanager

@@ -59,6 +59,10 @@ class TorchModelSide(TorchSide):
         self.optimizer: Any = self._optimizer_of(self.module)
         self.restore(source.state().astype(self.dtype))
 
+    def compile(self) -> None:
+        """Have torch compile the module."""
+        self.module.compile()
+
     def state(self) -> State:
         found = {name: tensor for name, tensor in self.tensors().items() if name in self.bridge.places}
         params = self.bridge.to_reference(self.arrays(found))

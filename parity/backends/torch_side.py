@@ -33,6 +33,7 @@ class TorchSide:
         self.reshaped, self.contractions = reshaped, contractions
         self.dtype = 'float32' if mode == 'float32' else 'float64'
         self.agent: Any = None
+        self.compiled = False
         self.restored: tuple[State, list[int]] | None = None  # with what says whether it is still so
 
     def create(self, seed: int, batch: Arrays, config: dict[str, Any]) -> None:
@@ -41,6 +42,11 @@ class TorchSide:
         example = batch['observations'], batch['actions']
         dtype = getattr(torch, self.dtype)
         self.agent = self.target.create(seed, *example, config, device=self.device, dtype=dtype)
+
+    def compile(self) -> None:
+        """Have the agent compile itself, as its users would. Raises AttributeError if it cannot."""
+        self.agent.compile()
+        self.compiled = True
 
     def state(self) -> State:
         import weight_bridge
@@ -125,9 +131,16 @@ class TorchSide:
         return trees.flat(values, self._numpy), grads
 
     def _reach(self, call: LossCall, batch: Arrays, key: np.ndarray) -> dict[str, dict[str, float]]:
-        _, info = self.call(call, batch, key)
-        params = self.agent.network.params
-        return {name: self._reach_of(term, params) for name, term in info.items() if is_term(name)}
+        def terms() -> dict[str, Any]:
+            _, info = self.call(call, batch, key)
+            return {name: term for name, term in info.items() if is_term(name)}
+
+        found, params = terms(), self.agent.network.params
+        # a compiled graph can be differentiated but once
+        return {
+            name: self._reach_of(terms()[name] if self.compiled else term, params)
+            for name, term in found.items()
+        }
 
     def call(self, call: LossCall, batch: Arrays, key: np.ndarray) -> tuple[Any, dict[str, Any]]:
         """(loss, info), on the live parameters unless the call is frozen."""

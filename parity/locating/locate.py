@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from parity.cases import Case
 from parity.errors import ParityError
+from parity.execution import Execution
 from parity.functions import Function, FunctionRuns, Given
 from parity.locating.calls import uncompiled
 from parity.locating.differing import Tell
@@ -74,7 +75,8 @@ def first_divergence(
         tell(f'{pair.name}: {case.describe()}')
         with uncompiled():
             command = _command(case, target, stage, loss)
-            tried.append(Locating(Runs(pair, case, device), command, stage, loss, tell).divergence())
+            runs = Runs(pair, case, Execution(device))
+            tried.append(Locating(runs, command, stage, loss, tell).divergence())
         if tried[-1].outcome != 'match':
             return case, tried[-1]
     return case, dataclasses.replace(tried[-1], case='; '.join(found.case for found in tried))

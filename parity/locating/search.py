@@ -59,7 +59,7 @@ class Locating:
         first_in = functools.partial(first_differing, self.runs, self.stages, self.loss)
         if stages := first_in('float64', self.tell):
             self._add(stages=tuple(stages))
-            with self.runs.threads():
+            with self.runs.settings():
                 self._locate(stages)
         elif stages := first_in('float32', self.tell):
             self._add(stages=tuple(stages))

@@ -14,6 +14,7 @@ from hypothesis.errors import NoSuchExample
 from parity.batches import Field, sizes_of
 from parity.cases import Case, batch_of
 from parity.errors import ParityError
+from parity.execution import Execution
 from parity.locating.calls import uncompiled
 from parity.locating.differing import Tell, still_differs
 from parity.pair import Pair
@@ -111,7 +112,7 @@ class _Search:
             return False
         self.tell(f'smaller: {case.describe()}')
         try:
-            return still_differs(Runs(self.pair, case, self.device), self.stage, self.loss)
+            return still_differs(Runs(self.pair, case, Execution(self.device)), self.stage, self.loss)
         except ParityError:  # the reference raises on such a case
             return False
 
