@@ -68,7 +68,7 @@ def update_of(
 ) -> Callable[[], object]:
     """A function that does one update of a new agent, and waits for its end.
 
-    side: 'reference'; or 'port', the port as written, 'compiled' after its `compile()`, or 'graph', its update
+    side: 'reference'; 'port', the port as written; 'compiled', after its `compile()`; 'graph', its update
           replayed as a CUDA graph.
     """
     if side == 'reference':

@@ -3,7 +3,7 @@
     python -m benchmarks.update_step [AGENT ...] [--variants port compiled] [--repeats 30] [--clock cpu]
     python -m benchmarks.update_step --device cuda --variants port compiled graph
 
-`port` is the port as written, `compiled` after `agent.compile()`, `graph` its update as a replayed CUDA graph.
+`port` is the port as written, `compiled` after `agent.compile()`, `graph` its update as a CUDA graph.
 All take turns; a ratio is the median of the quotients of neighbours. The share of the peak is the
 floating-point rate of the update's matmuls over that of one large matmul, measured in the same run.
 """
