@@ -16,10 +16,15 @@ def erf_inv(x):
     (_, shift, coefficients), *tails = _GILES[x.dtype]
     p = _horner(coefficients, w - shift)
     for start, shift, coefficients in tails:
-        if x.device.type != 'cpu' or w.amax() >= start:  # asking costs a device synchronisation elsewhere
+        if _is_unknown(x) or w.amax() >= start:
             tail = torch.ge(w, start, out=torch.empty_like(w))
             p = _select(tail, _horner(coefficients, _sqrt(w).sub_(shift)), p)
     return p.mul_(x)
+
+
+def _is_unknown(x):
+    """Whether to ask for a value of x costs more than to compute what may not be needed."""
+    return x.device.type != 'cpu' or torch.compiler.is_compiling()
 
 
 def _log1p(x):
@@ -56,7 +61,10 @@ def _sqrt(x):
 
 
 def _horner(coefficients, x):
-    first, *rest = _tensors(coefficients, x.dtype, x.device)
+    if torch.compiler.is_compiling():  # where they become constants of the kernel
+        first, *rest = (torch.full((), c, dtype=x.dtype, device=x.device) for c in coefficients)
+    else:
+        first, *rest = _tensors(coefficients, x.dtype, x.device)
     p = torch.empty_like(x).copy_(first)
     for c in rest:
         torch.addcmul(c, p, x, out=p)

@@ -13,6 +13,7 @@ Words are held as int32, which wraps as uint32 does; torch has almost no uint32 
 work goes block by block, so that the hundred-odd passes over a block stay in cache.
 """
 
+import functools
 import math
 import operator
 
@@ -51,8 +52,7 @@ def split(key, num=2):
     """
     _check_key(key, 'split')
     shape = _shape(num)
-    words = _threefry2x32(key, *_counters(0, math.prod(shape), key.device))
-    return torch.stack(words, dim=-1).view(torch.uint32).reshape(*shape, 2)
+    return _block(_pairs, key, 0, math.prod(shape)).view(torch.uint32).reshape(*shape, 2)
 
 
 def fold_in(key, data):
@@ -64,7 +64,7 @@ def fold_in(key, data):
     _check_key(key, 'fold_in')
     data = _integer(data, 'fold_in', 'data', 0, _LOW_WORD) & _LOW_WORD
     low = torch.as_tensor(data, device=key.device).to(torch.int32)
-    return torch.stack(_threefry2x32(key, torch.zeros_like(low), low)).view(torch.uint32)
+    return torch.stack(_threefry2x32(key.view(torch.int32), torch.zeros_like(low), low)).view(torch.uint32)
 
 
 # Draws.
@@ -86,7 +86,7 @@ def bits(key, shape=(), dtype=None):
         torch.uint64: torch.int64,
     }
     _check_dtype(dtype, signed, 'bits')
-    return _fill(key, shape, signed[dtype], lambda x0, x1: _bits(x0, x1, dtype.itemsize)).view(dtype)
+    return _fill(key, shape, signed[dtype], _words_of(dtype.itemsize)).view(dtype)
 
 
 def uniform(key, shape=(), dtype=None, minval=0.0, maxval=1.0):
@@ -98,7 +98,7 @@ def uniform(key, shape=(), dtype=None, minval=0.0, maxval=1.0):
     """
     _check_key(key, 'uniform')
     dtype = _float_dtype(dtype, 'uniform')
-    unit = _fill(key, shape, dtype, lambda x0, x1: _unit(x0, x1, dtype))
+    unit = _fill(key, shape, dtype, _uniforms_of(dtype))
     if (
         not isinstance(minval, torch.Tensor)
         and not isinstance(maxval, torch.Tensor)
@@ -121,15 +121,7 @@ def normal(key, shape=(), dtype=None):
     """
     _check_key(key, 'normal')
     dtype = _float_dtype(dtype, 'normal')
-    work = torch.promote_types(dtype, torch.float32)
-    low = torch.finfo(dtype).eps / 2 - 1  # the smallest float above -1
-    sqrt2 = torch.tensor(math.sqrt(2), dtype=dtype).item()
-
-    def values(x0, x1):
-        u = _unit(x0, x1, dtype).to(work).mul_(2).add_(low)
-        return erf_inv(u).to(dtype).mul_(sqrt2)
-
-    return _fill(key, shape, dtype, values)
+    return _fill(key, shape, dtype, _normals_of(dtype))
 
 
 def truncated_normal(key, lower, upper, shape=(), dtype=None):
@@ -183,8 +175,8 @@ def _shuffle(key, x, axis):
 
 
 def _threefry2x32(key, x0, x1):
-    """The block cipher, in place on the int32 counter words x0 and x1, which it returns."""
-    k0, k1 = key.view(torch.int32).unbind()
+    """The block cipher of an int32 key, in place on the int32 counter words x0 and x1, which it returns."""
+    k0, k1 = key.unbind()
     keys = (k0, k1, k0 ^ k1 ^ _PARITY)
     x0.add_(keys[0])
     x1.add_(keys[1])
@@ -201,22 +193,74 @@ def _threefry2x32(key, x0, x1):
     return x0, x1
 
 
-def _counters(start, count, device):
-    """High and low words of start, ..., start + count - 1. Blocks start at their multiples: one high word."""
-    low = torch.arange(count, dtype=torch.int32, device=device)
-    return torch.full_like(low, start >> 32), low.add_(_signed(start & _LOW_WORD))
+def _counters(high, low, count, device):
+    """The words of `count` counters from high, low on. Blocks start at their multiples: one high word."""
+    counters = torch.arange(count, dtype=torch.int32, device=device)
+    return torch.full_like(counters, high), counters.add_(low)
 
 
 def _fill(key, shape, dtype, values):
-    out = torch.empty(_shape(shape), dtype=dtype, device=key.device)
+    """values(words) for the word pairs 0, 1, ... of the stream of a key, as a tensor of this shape."""
+    shape = _shape(shape)
+    count = math.prod(shape)
+    if key.device.type != 'cpu':
+        parts = [
+            _block(values, key, start, min(_BLOCK, count - start)) for start in range(0, count or 1, _BLOCK)
+        ]
+        return (torch.cat(parts) if len(parts) > 1 else parts[0]).view(shape)
+    out = torch.empty(shape, dtype=dtype)
     flat = out.view(-1)
-    block = _CPU_BLOCK if key.device.type == 'cpu' else _BLOCK
-    if flat.numel() > block:  # freeing 16 MB keeps glibc from returning freed blocks: 1.8 times faster
+    if count > _CPU_BLOCK:  # freeing 16 MB keeps glibc from returning freed blocks: 1.8 times faster
         torch.empty(1 << 22)
-    for start in range(0, flat.numel(), block):
-        part = flat[start : start + block]
-        part.copy_(values(*_threefry2x32(key, *_counters(start, part.numel(), key.device))))
+    for start in range(0, count, _CPU_BLOCK):
+        part = flat[start : start + _CPU_BLOCK]
+        part.copy_(_block(values, key, start, part.numel()))
     return out
+
+
+def _block(values, key, start, count):
+    """values(words) for count word pairs from start on; on a GPU in one kernel instead of some 200."""
+    compute = _compiled(values) if key.device.type == 'cuda' else functools.partial(_stream, values)
+    return compute(key.view(torch.int32), start >> 32, _signed(start & _LOW_WORD), count)
+
+
+def _stream(values, key, high, low, count):
+    return values(*_threefry2x32(key, *_counters(high, low, count, key.device)))
+
+
+@functools.cache
+def _compiled(values):
+    return torch.compile(functools.partial(_stream, values), dynamic=True, fullgraph=True)
+
+
+# What is made of the word pairs; one function for each dtype, so that each is compiled but once.
+
+
+def _pairs(x0, x1):
+    return torch.stack((x0, x1), dim=-1)
+
+
+@functools.cache
+def _words_of(itemsize):
+    return lambda x0, x1: _bits(x0, x1, itemsize)
+
+
+@functools.cache
+def _uniforms_of(dtype):
+    return lambda x0, x1: _unit(x0, x1, dtype)
+
+
+@functools.cache
+def _normals_of(dtype):
+    work = torch.promote_types(dtype, torch.float32)
+    low = torch.finfo(dtype).eps / 2 - 1  # the smallest float above -1
+    sqrt2 = torch.tensor(math.sqrt(2), dtype=dtype).item()
+
+    def values(x0, x1):
+        u = _unit(x0, x1, dtype).to(work).mul_(2).add_(low)
+        return erf_inv(u).to(dtype).mul_(sqrt2)
+
+    return values
 
 
 def _bits(x0, x1, itemsize):

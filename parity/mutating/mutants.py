@@ -5,11 +5,14 @@ import difflib
 import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from parity.errors import ParityError, unknown
-from parity.mutating.operators.table import Operator
 from parity.mutating.sources import Source
 from parity.mutating.walking import Change, changes
+
+if TYPE_CHECKING:
+    from parity.mutating.operators.table import Operator
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def mutants_of(source: Source, operators: Collection[str] = ()) -> list[Mutant]:
     return sorted(found.values(), key=lambda mutant: mutant.lines)
 
 
-def operators_of(names: Collection[str] = ()) -> list[Operator]:
+def operators_of(names: Collection[str] = ()) -> list['Operator']:
     """The operators of these names; all if there are none."""
     try:
         from parity.mutating.operators import OPERATORS

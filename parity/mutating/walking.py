@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from parity.mutating.operators.table import Operator
-
 if TYPE_CHECKING:
     import libcst as cst
+
+    from parity.mutating.operators.table import Operator
 
 Span = tuple[int, int]  # the first and the last line, from 1
 # what an operator must not touch: not the port's computation, but what is said about it
@@ -28,7 +28,7 @@ class Change:
     text: str
 
 
-def changes(text: str, operators: Sequence[Operator]) -> Iterator[Change]:
+def changes(text: str, operators: Sequence['Operator']) -> Iterator[Change]:
     """Every change of a file with this text, in its order."""
     import libcst as cst
     from libcst.metadata import MetadataWrapper, PositionProvider

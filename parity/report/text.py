@@ -38,6 +38,9 @@ def failures(verdict: Verdict) -> list[Text]:
     for case in verdict.cases:
         bad = [stage for stage in case.stages if stage.outcome != 'match']
         lines += [_in_full(verdict.pair, case, stage) for stage in bad[:1]]
+        if bad and all((stage.outcome, stage.reason) == ('not_run', bad[0].reason) for stage in bad):
+            lines += [Text(f'  and {len(bad) - 1} more, for the same reason', COLOURS['not_run'])]
+            continue
         lines += [_in_short(stage) for stage in bad[1:]]
     return lines
 

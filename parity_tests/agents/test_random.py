@@ -1,6 +1,7 @@
 """torch_agents.random draws what jax.random draws, bit for bit; each check has a twin that must fail."""
 
 import contextlib
+import functools
 import subprocess
 import sys
 
@@ -75,7 +76,9 @@ KNOWN = [
 
 def cipher(counter, key):
     words = torch.tensor(counter, dtype=torch.uint32).view(torch.int32).unbind()
-    out = random._threefry2x32(torch.tensor(key, dtype=torch.uint32), *(w.clone() for w in words))
+    out = random._threefry2x32(
+        torch.tensor(key, dtype=torch.uint32).view(torch.int32), *(w.clone() for w in words)
+    )
     return tuple(torch.stack(out).view(torch.uint32).tolist())
 
 
@@ -276,14 +279,35 @@ def test_blocks_do_not_change_a_draw(monkeypatch):
     monkeypatch.setattr(random, '_CPU_BLOCK', 64)
     assert (random.bits(random.PRNGKey(5), (1000,), torch.uint32) == whole).all()
     counters = random._counters
-    monkeypatch.setattr(random, '_counters', lambda start, count, device: counters(0, count, device))
+    monkeypatch.setattr(random, '_counters', lambda high, low, count, device: counters(0, 0, count, device))
     assert (random.bits(random.PRNGKey(5), (1000,), torch.uint32) != whole).any()
 
 
 def test_counters_beyond_32_bits():
-    high, low = random._counters((3 << 32) + (1 << 31), 2, 'cpu')
+    high, low = random._counters(3, random._signed(1 << 31), 2, 'cpu')
     assert high.tolist() == [3, 3]
     assert low.view(torch.uint32).tolist() == [1 << 31, (1 << 31) + 1]
+
+
+@pytest.mark.parametrize(
+    'values',
+    [
+        random._pairs,
+        random._words_of(4),
+        random._uniforms_of(torch.float32),
+        random._normals_of(torch.float32),
+    ],
+)
+def test_as_one_graph_like_on_a_gpu(values):
+    """One graph, so one kernel, for any count, and the same numbers; multiply-adds are rounded twice there."""
+    traced = torch.compile(
+        functools.partial(random._stream, values), dynamic=True, fullgraph=True, backend='aot_eager'
+    )
+    key = random.PRNGKey(7).view(torch.int32)
+    for count in (5, 1000):
+        torch.testing.assert_close(
+            traced(key, 3, 1 << 24, count), random._stream(values, key, 3, 1 << 24, count), rtol=3e-7, atol=0
+        )
 
 
 # permutation.

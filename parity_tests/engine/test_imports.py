@@ -1,4 +1,4 @@
-"""Importing the engine or the bridge imports no framework."""
+"""Importing the engine or the bridge imports no framework, and nothing of an optional extra."""
 
 import json
 import subprocess
@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 HEAVY = ['jax', 'jaxlib', 'torch', 'flax', 'optax', 'reference_jax', 'torch_agents']
-LIST = f'; import json, sys; print(json.dumps([name for name in {HEAVY} if name in sys.modules]))'
+OPTIONAL = ['libcst', 'gymnasium', 'mujoco']
+LIST = f'; import json, sys; print(json.dumps([name for name in {HEAVY + OPTIONAL} if name in sys.modules]))'
 
 
 def imported_by(code: str, path: Path) -> list[str]:
@@ -28,6 +29,14 @@ def imported_by(code: str, path: Path) -> list[str]:
 )
 def test_no_framework_is_imported(code: str, tmp_path: Path) -> None:
     assert imported_by(code, tmp_path) == []
+
+
+def test_without_libcst_mutate_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / 'libcst.py').write_text("raise ModuleNotFoundError('No module named libcst')")
+    code = f'import sys; sys.path.insert(0, {str(tmp_path)!r}); from parity.cli import main; main()'
+    done = subprocess.run([sys.executable, '-c', code, 'mutate', 'iql'], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "pip install 'parity[mutate]'" in done.stderr
 
 
 def test_twin_an_import_is_seen(tmp_path: Path) -> None:
