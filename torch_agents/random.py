@@ -16,6 +16,7 @@ work goes block by block, so that the hundred-odd passes over a block stay in ca
 import functools
 import math
 import operator
+import types
 
 import torch
 
@@ -26,6 +27,8 @@ _BLOCK = 1 << 24  # elsewhere, to bound the memory of the intermediate values
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA  # the third key word is k0 ^ k1 ^ this constant
 _LOW_WORD = 0xFFFFFFFF
+_FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+_SQRT2 = {dtype: torch.tensor(math.sqrt(2), dtype=dtype).item() for dtype in _FLOATS}  # rounded to each
 
 
 # Keys.
@@ -135,7 +138,7 @@ def truncated_normal(key, lower, upper, shape=(), dtype=None):
     dtype = torch.get_default_dtype() if dtype is None else dtype
     _check_dtype(dtype, (torch.float64, torch.float32), 'truncated_normal')
     bounds = torch.tensor([lower, upper], dtype=dtype)
-    sqrt2 = torch.tensor(math.sqrt(2), dtype=dtype).item()
+    sqrt2 = _SQRT2[dtype]
     u = uniform(key, shape, dtype, *(math.erf(bound) for bound in (bounds / sqrt2).tolist()))
     inside = torch.nextafter(bounds, bounds.flip(0))
     return erf_inv(u).mul_(sqrt2).clamp_(*inside.tolist())
@@ -230,7 +233,9 @@ def _stream(values, key, high, low, count):
 
 @functools.cache
 def _compiled(values):
-    return torch.compile(functools.partial(_stream, values), dynamic=True, fullgraph=True)
+    # torch keeps but a few compiled versions of a code object, hence a copy for each kind of values
+    stream = types.FunctionType(_stream.__code__.replace(), globals())
+    return torch.compile(functools.partial(stream, values), dynamic=True, fullgraph=True)
 
 
 # What is made of the word pairs; one function for each dtype, so that each is compiled but once.
@@ -254,7 +259,7 @@ def _uniforms_of(dtype):
 def _normals_of(dtype):
     work = torch.promote_types(dtype, torch.float32)
     low = torch.finfo(dtype).eps / 2 - 1  # the smallest float above -1
-    sqrt2 = torch.tensor(math.sqrt(2), dtype=dtype).item()
+    sqrt2 = _SQRT2[dtype]
 
     def values(x0, x1):
         u = _unit(x0, x1, dtype).to(work).mul_(2).add_(low)
@@ -297,7 +302,7 @@ def _check_dtype(dtype, allowed, name):
 
 def _float_dtype(dtype, name):
     dtype = torch.get_default_dtype() if dtype is None else dtype
-    _check_dtype(dtype, (torch.float64, torch.float32, torch.float16, torch.bfloat16), name)
+    _check_dtype(dtype, _FLOATS, name)
     return dtype
 
 

@@ -91,12 +91,20 @@ def _scaled(output: Any, scale: Any) -> Any:
     return output if scale is None or output.dtype.kind != 'f' else output * scale.astype(output.dtype)
 
 
+def loop_counts(params: dict[str, Any]) -> tuple[int, int]:
+    """How many inputs of a scan are the same in every turn, and how many it carries on."""
+    if 'num_consts' in params:
+        return params['num_consts'], params['num_carry']
+    same, carried, _ = params['ft_in'].unpack()  # of jax from 0.11 on
+    return len(list(same)), len(list(carried))
+
+
 def _scan(params: dict[str, Any], inputs: list[Any], turns: Iterator[Any]) -> Sequence[Any]:
     """A loop: its sums have the same factor in every turn."""
     import jax
 
-    fixed, carried = params['num_consts'], params['num_consts'] + params['num_carry']
-    count = params['num_carry']
+    fixed, count = loop_counts(params)
+    carried = fixed + count
 
     def body(carry: list[Any], row: list[Any]) -> tuple[list[Any], list[Any]]:
         outputs = _evaluate(params['jaxpr'], [*inputs[:fixed], *carry, *row], turns)

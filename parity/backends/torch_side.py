@@ -151,7 +151,8 @@ class TorchSide:
 
         reach = dict.fromkeys((path.split('.')[0] for path in params), 0.0)
         if term.requires_grad:
-            grads = torch.autograd.grad(term, list(params.values()), retain_graph=True, allow_unused=True)
+            again = not self.compiled
+            grads = torch.autograd.grad(term, list(params.values()), retain_graph=again, allow_unused=True)
             for path, grad in zip(params, grads, strict=True):
                 size = 0.0 if grad is None else float(grad.abs().max())
                 reach[path.split('.')[0]] = float(np.maximum(reach[path.split('.')[0]], size))

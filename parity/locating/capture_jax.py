@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from parity import trees
-from parity.backends.rounding import CALLS
+from parity.backends.rounding import CALLS, loop_counts
 from parity.draws import replaced
 from parity.locating.primitives import evaluate, shown
 from parity.locating.sources import Line, Stack, is_user, user_stack
@@ -179,7 +179,7 @@ class Interpreter:
             self.steps.append(Step(apply, key, arrays, indices, results))
 
     def _scan(self, params: dict[str, Any], operands: list[Known], stack: Stack) -> list[Known]:
-        consts, carries = params['num_consts'], params['num_carry']
+        consts, carries = loop_counts(params)
         fixed, carry, stacked = (
             operands[:consts],
             operands[consts : consts + carries],

@@ -299,7 +299,7 @@ def test_counters_beyond_32_bits():
     ],
 )
 def test_as_one_graph_like_on_a_gpu(values):
-    """One graph, so one kernel, for any count, and the same numbers; multiply-adds are rounded twice there."""
+    """One graph, so one kernel, for any count, and the same numbers but for multiply-adds rounded twice."""
     traced = torch.compile(
         functools.partial(random._stream, values), dynamic=True, fullgraph=True, backend='aot_eager'
     )

@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 
 from parity.backends.compiling import COMPILER, compiled
-from parity.backends.rounding import EXACT, FACTORS, as_written, factors
+from parity.backends.rounding import EXACT, FACTORS, as_written, factors, loop_counts
 
 OPTIONS = COMPILER
 EPS = float(np.finfo(np.float64).eps)
@@ -108,7 +108,17 @@ def test_what_overflows_does_so_as_it_is_written(dtype: str) -> None:
         x = np.asarray([1e200 if dtype == 'float64' else 1e30], dtype)
         with np.errstate(all='ignore'):
             written = overflowing(x)  # operation by operation
-        found = compiled(overflowing, dtype)(False, EXACT, x)
+        found = compiled(overflowing, dtype, 'cpu')(False, EXACT, x)
         plain = jax.jit(overflowing)(x)
     np.testing.assert_array_equal(found, written)
     assert not np.array_equal(plain, written, equal_nan=True)  # the twin: XLA alone makes numbers of infinity
+
+
+def test_loop_counts_of_this_jax() -> None:
+    """jax keeps them under other names from 0.11 on."""
+    rows = jnp.arange(3.0)
+    scan = jax.make_jaxpr(
+        lambda x, y: jax.lax.scan(lambda c, row: ((c[0] * x, c[1] + y), c[0] + row), (x, y), rows)
+    )
+    (loop,) = [eqn for eqn in scan(1.0, 2.0).eqns if eqn.primitive.name == 'scan']
+    assert loop_counts(loop.params) == (2, 2)

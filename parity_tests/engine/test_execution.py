@@ -1,0 +1,173 @@
+"""Devices, variants and precision: what cannot be done here is not_run, the rest is done as asked."""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from parity import Case, Pair, check, registered
+from parity.cli import app
+from parity.errors import ParityError
+from parity.execution import Execution
+from parity.growth import check_growth
+from parity.models import JaxModel, ModelPair, TorchModel
+from parity_tests.engine.broken_ports import MEAN_FOR_MIN
+
+NOWHERE = 'cuda:99'
+SMALL = Case(seed=3, sizes={'B': 16, 'O': 17, 'A': 6})
+
+
+@pytest.mark.parametrize('where', [{'device': NOWHERE}, {'reference_device': 'tpu'}])
+def test_what_this_machine_lacks_is_not_run(where: dict[str, str]) -> None:
+    verdict = check('iql', stages=['config', 'loss'], **where)  # type: ignore[arg-type]
+    assert {stage.outcome for _, stage in verdict.stages()} == {'not_run'}
+    assert all(stage.reason.startswith('no ') for _, stage in verdict.stages())
+    (option,) = where
+    assert verdict.cases[0].command.endswith(f'--{option.replace("_", "-")} {where[option]}')
+    with pytest.raises(ParityError, match='device'):
+        verdict.raise_if_mismatch()
+
+
+def test_a_long_run_is_not_run_either() -> None:
+    verdict = check_growth(registered()['iql'], 4, sources=['halfcheetah'], device=NOWHERE)
+    assert [stage.outcome for _, stage in verdict.stages()] == ['not_run', 'not_run']
+    assert verdict.growth == ()
+
+
+def test_the_command_line_says_why_once_and_exits_with_2() -> None:
+    result = CliRunner().invoke(
+        app, ['check', 'iql', '--device', NOWHERE, '--stage', 'loss', '--stage', 'grads']
+    )
+    assert result.exit_code == 2
+    assert result.output.count('no torch device cuda:99 here') == 1
+    assert 'and 3 more, for the same reason' in result.output
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(ParityError, match="torch knows no device 'gpu'"):
+        Execution(device='gpu')
+    with pytest.raises(ParityError, match='expected one of compiled, eager-jax'):
+        Execution(variant='fast')
+
+
+def test_reports_say_where_it_ran_and_how() -> None:
+    assert Execution().described() == {}
+    described = Execution('cuda', tf32=True, variant='compiled').described()
+    assert described['TF32'] == 'on'
+    assert described['variant'] == 'compiled'
+    assert Execution('cuda').described()['TF32'] == 'off'
+    assert Execution('cuda', tf32=True).command('parity check x') == 'parity check x --device cuda --tf32'
+
+
+def test_precision_is_set_and_put_back(request: pytest.FixtureRequest) -> None:
+    products = torch.backends.cuda.matmul
+    before = products.allow_tf32
+    request.addfinalizer(lambda: setattr(products, 'allow_tf32', before))
+    products.allow_tf32 = True
+    with Execution('cuda').applied():
+        assert not products.allow_tf32
+        assert not products.allow_bf16_reduced_precision_reduction
+    assert products.allow_tf32
+    with Execution('cuda', tf32=True).applied():
+        assert torch.backends.cudnn.allow_tf32
+
+
+TRACED: list[bool] = []
+
+
+def _apply(variables: Any, batch: Any) -> Any:
+    TRACED.append(any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(variables)))
+    return batch['x'] @ variables['weight']
+
+
+def model_pair(**port: Any) -> ModelPair:
+    """One matrix product on both sides."""
+    reference = JaxModel(lambda key: {'weight': jax.random.normal(key, (4, 3))}, apply=_apply)
+    module = functools.partial(torch.nn.Linear, 4, 3, bias=False)
+    apply = port.pop('apply', lambda linear, batch: linear(batch['x']))
+    bridge = lambda variables: {'weight': variables['weight'].T}  # noqa: E731
+    return ModelPair('product', reference, TorchModel(module, apply=apply), batch={'x': 'B 4'}, bridge=bridge)
+
+
+def test_eager_jax_is_not_traced() -> None:
+    TRACED.clear()
+    assert check(model_pair(), stages=['forward'], dtypes=['float64']).outcome == 'match'
+    assert all(TRACED)
+    assert check(model_pair(), stages=['forward'], dtypes=['float64'], variant='eager-jax').outcome == 'match'
+    assert not all(TRACED)
+
+
+def test_twin_eager_jax_finds_a_wrong_port() -> None:
+    wrong = model_pair(apply=lambda linear, batch: 1.0001 * linear(batch['x']))
+    assert check(wrong, stages=['forward'], variant='eager-jax').outcome == 'mismatch'
+
+
+def test_an_agent_without_jit() -> None:
+    assert (
+        check('iql', cases=[SMALL], stages=['loss'], dtypes=['float64'], variant='eager-jax').outcome
+        == 'match'
+    )
+    assert check(MEAN_FOR_MIN, cases=[SMALL], stages=['loss'], variant='eager-jax').outcome == 'mismatch'
+
+
+def test_a_compiled_agent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced and differentiated as a whole, but not compiled by a C++ compiler."""
+    monkeypatch.setattr(torch, 'compile', functools.partial(torch.compile, backend='aot_eager'))
+    verdict = check(
+        'iql', cases=[SMALL], stages=['loss', 'grads', 'update'], dtypes=['float64'], variant='compiled'
+    )
+    verdict.raise_if_mismatch()
+    assert verdict.versions['variant'] == 'compiled'
+
+
+def test_twin_a_compiler_that_computes_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wrong(loss: Any) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            value, info = loss(*args, **kwargs)
+            return value * (1 + 1e-9), info
+
+        return call
+
+    monkeypatch.setattr(torch, 'compile', wrong)
+    verdict = check('iql', cases=[SMALL], stages=['loss'], dtypes=['float64'], variant='compiled')
+    assert verdict.outcome == 'mismatch'
+
+
+def test_a_port_without_compile_is_an_error() -> None:
+    class Plain(registered()['iql'].load('port')):  # type: ignore[misc]
+        compile = None
+
+    pair: Pair = dataclasses.replace(registered()['iql'], port=Plain)
+    verdict = check(pair, cases=[SMALL], stages=['forward'], dtypes=['float64'], variant='compiled')
+    assert verdict.outcome == 'error'
+
+
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA GPU')
+
+
+@gpu
+@pytest.mark.parametrize('name', sorted(registered()))
+def test_on_a_gpu(name: str) -> None:
+    check(name, device='cuda').raise_if_mismatch()
+
+
+@gpu
+def test_twin_tf32_is_noticed() -> None:
+    verdict = check('iql', stages=['forward'], dtypes=['float32'], device='cuda', tf32=True)
+    assert verdict.outcome == 'mismatch'
+
+
+@gpu
+def test_draws_on_a_gpu() -> None:
+    from torch_agents import random
+
+    key = random.PRNGKey(3)
+    for count in (1, 5, 1 << 20):
+        np.testing.assert_array_equal(
+            random.uniform(key.to('cuda'), (count,)).cpu(), random.uniform(key, (count,))
+        )
