@@ -26,7 +26,8 @@ from parity.trees import Arrays
 SAMPLES = {'float32': 2, 'float64': 4}
 SCALES = {'float32': 2.0**-10, 'float64': 2.0**-50}
 # All of a few samples can be small: of three normal ones the largest is below a tenth of their deviation once
-# in 2,000 times, of 17 never. A stage that differs by no more than luck may explain is judged with so many.
+# in 2,000 times, of 17 never; and where terms cancel, all can be zero. A stage that differs by no more than
+# luck may explain, in tolerances or in roundings of its largest value, is judged with so many.
 MORE_SAMPLES, LUCK = 16, 32.0
 # Matrices of less entries are multiplied faster by one thread.
 SMALL = 2**16
@@ -187,11 +188,21 @@ class Runs:
             port = config_leaves(self.pair.get_config('port'))
         else:
             port = port_leaves(self.port64 if dtype == 'float64' else self.port32, stage, reach=reach)
-        leaves = self.expected(stage, dtype, reach=reach).judge(port)
-        if 1 < leaves[0].margin <= LUCK and self.samples[dtype] < MORE_SAMPLES:
+        expected = self.expected(stage, dtype, reach=reach)
+        leaves = expected.judge(port)
+        if self.samples[dtype] < MORE_SAMPLES and self._may_be_luck(leaves, expected.truth, dtype):
             self.samples[dtype] = MORE_SAMPLES
             leaves = self.expected(stage, dtype, reach=reach).judge(port)
         return leaves
+
+    def _may_be_luck(self, leaves: list[Leaf], truth: Arrays, dtype: str) -> bool:
+        """Whether something differs, and nothing by more than too few samples of the noise may explain."""
+        differing = [leaf for leaf in leaves if not leaf.matches]
+        size = max((largest(leaf) for leaf in truth.values() if leaf.dtype.kind == 'f'), default=0.0)
+        roundings = LUCK * float(np.finfo(dtype).eps * np.sqrt(self.inputs.reduction)) * size
+        return bool(differing) and all(
+            leaf.kind == 'value' and (leaf.margin <= LUCK or leaf.error <= roundings) for leaf in differing
+        )
 
     def expected(self, stage: str, dtype: str, *, reach: bool = True) -> Expected:
         """What a port's leaves of a stage must be; nothing of the port is needed for it."""
@@ -241,10 +252,24 @@ class Runs:
 
     def _unwidened(self, stage: str, dtype: str, truth: Arrays) -> dict[str, Tolerance]:
         noise, whole = self._noise(stage, dtype), self._wholes(stage, truth)
+        zeros = [path for path in whole if not noise[path] and not largest(truth[path])]
+        cancel = self._cancelling(stage, zeros) if self.samples[dtype] == MORE_SAMPLES else ()
         return {
-            path: tolerance(leaf, noise[path], dtype, self.inputs.reduction, whole.get(path, 0.0))
+            path: tolerance(
+                leaf, noise[path], dtype, self.inputs.reduction, whole.get(path, 0.0), path in cancel
+            )
             for path, leaf in truth.items()
         }
+
+    def _cancelling(self, stage: str, zeros: list[str]) -> set[str]:
+        """Those of the leaves, which are zero here, that are not where equal rows are moved apart."""
+        return {path for path in zeros if largest(self.apart.stage(stage)[path])}
+
+    @functools.cached_property
+    def apart(self) -> Runner:
+        """The reference in float64 on a batch without equal rows."""
+        moved = dataclasses.replace(self.inputs, batch=case_module.apart(self.inputs.batch))
+        return self._reference('float64', moved, self.reference64)
 
     def _wholes(self, stage: str, truth: Arrays) -> dict[str, float]:
         """For each gradient, or first moment of Adam, the largest in all leaves of the same loss or step."""

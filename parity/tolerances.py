@@ -14,10 +14,10 @@ To both comes a rounding floor of FLOOR machine epsilons times the square root o
 leaf's largest value, because samples of the noise can be small by luck. The gradients of one loss are one
 vector, and the floor of each is relative to the largest of all leaves: what is left of a gradient that
 cancels is the rounding of the terms that cancelled. A leaf that is exactly zero, without noise, has no
-floor: it must stay zero, but for underflow. XLA on a CPU makes subnormal numbers zero and torch does not, and
-where they are multiplied up afterwards, more is left of them. So `underflow` is always allowed: what is lost
-by it is no more than rounding to anything larger (J. Demmel 1984, "Underflow and the reliability of numerical
-software").
+floor: it must stay zero, but for underflow; unless it is zero only where rows are equal, for then its terms
+cancel. XLA on a CPU makes subnormal numbers zero and torch does not, and where they are multiplied up
+afterwards, more is left of them. So `underflow` is always allowed: what is lost by it is no more than
+rounding to anything larger (J. Demmel 1984, "Underflow and the reliability of numerical software").
 """
 
 import math
@@ -75,12 +75,18 @@ def largest(array: np.ndarray) -> float:
 
 
 def tolerance(
-    reference: np.ndarray, noise: float, dtype: str, reduction: int, whole: float = 0.0
+    reference: np.ndarray,
+    noise: float,
+    dtype: str,
+    reduction: int,
+    whole: float = 0.0,
+    cancels: bool = False,
 ) -> Tolerance:
     """The tolerance of one leaf.
 
     reference: the leaf's value; noise: the reference's own error in it; reduction: the longest sum in it;
-    whole: the largest magnitude in the vector that the leaf is a part of, for gradients.
+    whole: the largest magnitude in the vector that the leaf is a part of, for gradients; cancels: it is zero
+    because its terms cancel here, not because it has none.
     """
     if reference.dtype.kind != 'f':
         return EXACT
@@ -89,7 +95,7 @@ def tolerance(
     eps = float(info.eps)
     own = largest(reference)
     # zero throughout, and not only by luck of rounding
-    size = max(own, whole) if own or noise else 0.0
+    size = max(own, whole) if own or noise or cancels else 0.0
     floor = FLOOR * eps * float(np.sqrt(reduction)) * size
     why = f'{SAFETY:g} x noise {noise:.2e} + {FLOOR:g} eps sqrt({reduction}) x largest {size:.2e}'
     return Tolerance(SAFETY * noise + floor + underflow(info.dtype), why)

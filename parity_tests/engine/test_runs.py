@@ -21,10 +21,11 @@ class Lucky(Runs):
     """Few samples of its noise are small."""
 
     port32 = None
+    inputs = SimpleNamespace(reduction=1)
 
     def expected(self, stage: str, dtype: str, *, reach: bool = True) -> Expected:
         allowed = MANY if self.samples[dtype] == MORE_SAMPLES else FEW
-        return Expected(VALUE, VALUE, {'x': Tolerance(allowed, 'noise')})
+        return Expected(VALUE, VALUE, dict.fromkeys(VALUE, Tolerance(allowed, 'noise')))
 
 
 def judged(error: float, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
@@ -41,6 +42,16 @@ def test_what_more_samples_allow_is_no_mismatch(monkeypatch: pytest.MonkeyPatch)
 
 def test_twin_what_they_do_not_allow_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert vars(judged(3e-6, monkeypatch)) == {'matches': False, 'samples': MORE_SAMPLES}
+
+
+def test_roundings_of_the_largest_value_may_be_luck(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(VALUE, 'large', np.full((), 100, np.float32))
+    judged_by = {'x': 1e-5, 'large': 100.0}  # beyond LUCK tolerances, and below an ulp of 100
+    found = {path: np.asarray(value, np.float32) for path, value in judged_by.items()}
+    monkeypatch.setattr(runs, 'port_leaves', lambda *args, **kwargs: found)
+    lucky = Lucky(Pair('lucky', None, None, batch={}), Case())
+    lucky.compare('loss', 'float32')
+    assert lucky.samples['float32'] == MORE_SAMPLES
 
 
 @pytest.mark.parametrize(('error', 'matches'), [(5e-8, True), (1e-5, False)])
