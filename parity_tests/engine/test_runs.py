@@ -1,14 +1,18 @@
 """A stage that differs by no more than luck may explain is judged by more samples of the noise."""
 
 from types import SimpleNamespace
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 
-from parity import runs
+from parity import check, runs
 from parity.cases import Case
 from parity.expected import Expected
+from parity.models import JaxModel, ModelPair, TorchModel
 from parity.pair import Pair, find
 from parity.runs import MORE_SAMPLES, SAMPLES, Runs
 from parity.tolerances import Tolerance
@@ -77,3 +81,45 @@ def test_small_models_are_run_with_one_thread(monkeypatch: pytest.MonkeyPatch) -
             assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def _info_nce(weights: Any, rows: Any, softmax: Any, tanh: Any) -> Any:
+    """Rows told apart from each other: where all are equal, what reaches `near` is 1/2 - 1/2."""
+    features = tanh(rows @ weights['near'])
+    contrast = -softmax(features @ features.T, -1).diagonal().mean()
+    return contrast + (weights['size'] ** 2).sum()
+
+
+def _contrast(residue_of: str) -> ModelPair:
+    """A pair that agrees, but for a gradient of 1e-17 that the port sends into one of its parameters."""
+
+    def loss(module: Any, batch: Any) -> Any:
+        weights = dict(module.named_parameters())
+        return _info_nce(weights, batch['x'], torch.softmax, torch.tanh) + 1e-17 * weights[residue_of].sum()
+
+    def module() -> torch.nn.Module:
+        return torch.nn.ParameterDict({name: torch.ones(shape) for name, shape in SHAPES.items()})
+
+    reference = JaxModel(
+        lambda key: {name: jax.random.normal(key, shape) for name, shape in SHAPES.items()},
+        loss=lambda weights, batch: _info_nce(weights, batch['x'], jax.nn.softmax, jnp.tanh),
+    )
+    return ModelPair('contrast', reference, TorchModel(module, loss=loss), batch={'x': 'B 4'})
+
+
+SHAPES = {'near': (4, 3), 'size': (2,), 'unused': (2,)}
+EQUAL = Case(values='duplicates', sizes={'B': 2})
+
+
+def test_what_cancels_where_rows_are_equal_may_leave_a_rounding() -> None:
+    found = check(_contrast('near'), cases=[EQUAL], stages=['grads'], dtypes=['float64'])
+    near = next(leaf for _, stage in found.stages() for leaf in stage.leaves if leaf.path.endswith('near'))
+    assert near.reference == 'f64[4,3] mean 0 in [0, 0]'
+    assert near.error > 0
+    found.raise_if_mismatch()
+
+
+def test_twin_what_is_never_used_may_not() -> None:
+    found = check(_contrast('unused'), cases=[EQUAL], stages=['grads'], dtypes=['float64'])
+    (differing,) = [leaf.path for _, stage in found.stages() for leaf in stage.leaves if not leaf.matches]
+    assert differing.endswith('unused')
