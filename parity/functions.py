@@ -10,10 +10,11 @@ import numpy as np
 from parity.cases import Case, Inputs
 from parity.check import DTYPES, check_stage, known, versions
 from parity.comparison import Leaf
+from parity.computations import SCALES, scaling
 from parity.errors import ParityError
 from parity.execution import Execution
 from parity.pair import Pair
-from parity.runs import SCALES, Runs, scaling
+from parity.runs import Runs
 from parity.sides import NO_KEY, Mode, State
 from parity.stages import Leader, Runner
 from parity.tolerances import largest, noise_of

@@ -17,10 +17,11 @@ from parity import trees
 from parity.cases import Case, batch_of
 from parity.check import DTYPES, Progress, not_run, versions
 from parity.comparison import Leaf, compare
+from parity.computations import SAMPLES, SCALES
 from parity.errors import ParityError
 from parity.execution import Execution
 from parity.pair import Pair
-from parity.runs import SAMPLES, SCALES, Runs
+from parity.runs import Runs
 from parity.sides import Side, UpdateCall
 from parity.stages import FULL, PARTIAL, step_name
 from parity.tolerances import noise_of, tolerance

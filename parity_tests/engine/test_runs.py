@@ -11,10 +11,11 @@ import torch
 
 from parity import check, runs
 from parity.cases import Case
+from parity.computations import SAMPLES
 from parity.expected import Expected
 from parity.models import JaxModel, ModelPair, TorchModel
 from parity.pair import Pair, find
-from parity.runs import MORE_SAMPLES, SAMPLES, Runs
+from parity.runs import MORE_SAMPLES, Runs
 from parity.tolerances import Tolerance
 
 FEW, MANY = 1e-7, 1e-6  # what is allowed with few samples, and with many
@@ -76,7 +77,7 @@ def test_small_models_are_run_with_one_thread(monkeypatch: pytest.MonkeyPatch) -
         with runs.threads():
             assert torch.get_num_threads() == 1
         assert torch.get_num_threads() == 2
-        monkeypatch.setattr('parity.runs.SMALL', 10)
+        monkeypatch.setattr('parity.computations.SMALL', 10)
         with runs.threads():
             assert torch.get_num_threads() == 2
     finally:
