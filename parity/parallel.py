@@ -1,9 +1,10 @@
 """Several pairs at once, each in a process of its own: compiling the references is what takes the time."""
 
+import dataclasses
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any, TypeVar
 
@@ -105,9 +106,22 @@ def locating(
     name: str, cases: Sequence[Case], choice: dict[str, Any], progress: Progress
 ) -> Callable[[int, str], Divergence]:
     """`locate` for one of these cases of a pair, and a stage."""
-    return lambda i, stage: locate(
-        name, case=cases[i], stage=stage, device=choice['device'], progress=progress
-    )
+
+    def located(i: int, stage: str) -> Divergence:
+        found = locate(name, case=cases[i], stage=stage, device=choice['device'], progress=progress)
+        return of_execution(found, choice)
+
+    return located
+
+
+def of_execution(found: Divergence, choice: Mapping[str, Any]) -> Divergence:
+    """Locating runs a port as written, its reference jitted on a CPU: if nothing differs there, no line is wrong."""
+    other = [f'--{name}' for name in ('variant', 'tf32') if choice.get(name)]
+    other += ['--reference-device'] * (choice.get('reference_device', 'cpu') != 'cpu')
+    if found.outcome != 'match' or not other:
+        return found
+    note = f'without {" and ".join(other)} nothing differs: it is not what is written, but how it is executed'
+    return dataclasses.replace(found, notes=(note,))
 
 
 def _longest_first(name: str) -> int:

@@ -15,7 +15,9 @@ from parity.cli import app
 from parity.errors import ParityError
 from parity.execution import Execution
 from parity.growth import check_growth
+from parity.locating.divergence import Divergence
 from parity.models import JaxModel, ModelPair, TorchModel
+from parity.parallel import of_execution
 from parity_tests.engine.broken_ports import MEAN_FOR_MIN
 
 NOWHERE = 'cuda:99'
@@ -145,6 +147,20 @@ def test_a_port_without_compile_is_an_error() -> None:
     pair: Pair = dataclasses.replace(registered()['iql'], port=Plain)
     verdict = check(pair, cases=[SMALL], stages=['forward'], dtypes=['float64'], variant='compiled')
     assert verdict.outcome == 'error'
+
+
+@pytest.mark.parametrize(
+    ('choice', 'notes'),
+    [
+        ({'tf32': True, 'variant': None}, ('without --tf32 nothing differs',)),
+        ({'variant': 'compiled', 'reference_device': 'cuda'}, ('without --variant and --reference-device',)),
+        ({'variant': None, 'tf32': False, 'reference_device': 'cpu'}, ()),
+    ],
+)
+def test_what_no_line_explains_is_how_it_is_executed(choice: dict[str, Any], notes: tuple[str, ...]) -> None:
+    found = of_execution(Divergence('pair', 'case', 'command'), choice).notes
+    assert len(found) == len(notes)
+    assert all(note.startswith(start) for note, start in zip(found, notes, strict=True))
 
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA GPU')
