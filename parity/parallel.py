@@ -115,7 +115,7 @@ def locating(
 
 
 def of_execution(found: Divergence, choice: Mapping[str, Any]) -> Divergence:
-    """Locating runs a port as written, its reference jitted on a CPU: if nothing differs there, no line is wrong."""
+    """Locating runs ports as written, references jitted on a CPU: a note where nothing differs there."""
     other = [f'--{name}' for name in ('variant', 'tf32') if choice.get(name)]
     other += ['--reference-device'] * (choice.get('reference_device', 'cpu') != 'cpu')
     if found.outcome != 'match' or not other:
