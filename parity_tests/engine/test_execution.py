@@ -110,11 +110,9 @@ def test_twin_eager_jax_finds_a_wrong_port() -> None:
 
 
 def test_an_agent_without_jit() -> None:
-    assert (
-        check('iql', cases=[SMALL], stages=['loss'], dtypes=['float64'], variant='eager-jax').outcome
-        == 'match'
-    )
-    assert check(MEAN_FOR_MIN, cases=[SMALL], stages=['loss'], variant='eager-jax').outcome == 'mismatch'
+    for pair, outcome in (('iql', 'match'), (MEAN_FOR_MIN, 'mismatch')):
+        verdict = check(pair, cases=[SMALL], stages=['loss'], dtypes=['float64'], variant='eager-jax')
+        assert verdict.outcome == outcome
 
 
 def test_a_compiled_agent(monkeypatch: pytest.MonkeyPatch) -> None:
