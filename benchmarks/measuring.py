@@ -47,6 +47,14 @@ def example(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     return config, generate(pair.batch, sizes, 0, 'plain')
 
 
+def use(device: str, threads: int) -> None:
+    """Compute on the CPU with so many threads, or on the GPU."""
+    if device == 'cpu':
+        use_threads(threads)
+    else:
+        use_gpu()
+
+
 def use_gpu() -> None:
     """Compute on the GPU in jax, and in both frameworks in whole float32: no TF32, no reduced precision."""
     import jax
@@ -110,11 +118,18 @@ def port_update(
     update = functools.partial(getattr(agent, method), tensors)
     if side == 'graph':
         update = captured(agent, update)
+    return waiting(update, device)
+
+
+def waiting(work: Callable[[], object], device: str) -> Callable[[], object]:
+    """The work, and on a GPU the wait for its end."""
+    import torch
+
     if device == 'cpu':
-        return update
+        return work
 
     def wait() -> None:
-        update()
+        work()
         torch.cuda.synchronize()
 
     return wait

@@ -16,10 +16,7 @@ from benchmarks import measuring
 
 def main() -> None:
     options = arguments()
-    if options.device == 'cpu':
-        measuring.use_threads(options.threads)
-    else:
-        measuring.use_gpu()
+    measuring.use(options.device, options.threads)
     rows = [measure(kind, options) for kind in ('uniform', 'normal')]
     for row in rows:
         medians = ', '.join(f'{side} {seconds * 1e3:.2f} ms' for side, seconds in row['seconds'].items())
@@ -64,28 +61,14 @@ def port_draw(kind: str, count: int, device: str) -> Callable[[], object]:
     from torch_agents import random
 
     key = random.PRNGKey(0).to(device)
-    return waiting(lambda: getattr(random, kind)(key, (count,)), device)
+    return measuring.waiting(lambda: getattr(random, kind)(key, (count,)), device)
 
 
 def torch_draw(kind: str, count: int, device: str) -> Callable[[], object]:
     import torch
 
     draw = {'uniform': torch.rand, 'normal': torch.randn}[kind]
-    return waiting(lambda: draw(count, device=device), device)
-
-
-def waiting(work: Callable[[], object], device: str) -> Callable[[], object]:
-    """The work, and on a GPU the wait for its end."""
-    import torch
-
-    if device == 'cpu':
-        return work
-
-    def wait() -> None:
-        work()
-        torch.cuda.synchronize()
-
-    return wait
+    return measuring.waiting(lambda: draw(count, device=device), device)
 
 
 if __name__ == '__main__':

@@ -9,6 +9,7 @@ floating-point rate of the update's matmuls over that of one large matmul, measu
 """
 
 import argparse
+import functools
 import math
 import statistics
 from typing import Any
@@ -20,10 +21,7 @@ METHODS = ('pretrain', 'finetune')
 
 def main() -> None:
     options = arguments()
-    if options.device == 'cpu':
-        measuring.use_threads(options.threads)
-    else:
-        measuring.use_gpu()
+    measuring.use(options.device, options.threads)
     peak = matmul_peak(options)
     rows = []
     for name in options.agents or agents():
@@ -94,13 +92,7 @@ def matmul_peak(options: argparse.Namespace) -> float:
 
     size = 2048 if options.device == 'cpu' else 8192
     a, b = torch.randn(2, size, size, device=options.device)
-    out = torch.empty_like(a)
-
-    def work() -> None:
-        torch.mm(a, b, out=out)
-        if options.device != 'cpu':
-            torch.cuda.synchronize()
-
+    work = measuring.waiting(functools.partial(torch.mm, a, b, out=torch.empty_like(a)), options.device)
     return 2 * size**3 / min(measuring.seconds(work, options.clock) for _ in range(10))
 
 
