@@ -9,7 +9,6 @@ SAFETY times as far. Both sides start from the same seed, not from copied parame
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from parity.errors import ParityError
 from parity.execution import Execution
 from parity.pair import Pair
 from parity.runs import Runs
-from parity.sides import Side, UpdateCall
+from parity.sides import Mode, Side, UpdateCall
 from parity.stages import FULL, PARTIAL, step_name
 from parity.tolerances import noise_of, tolerance
 from parity.trees import Arrays
@@ -76,7 +75,8 @@ def script(target: type, steps: int, actor_freq: int) -> list[UpdateCall]:
 class Race:
     """The runs of one precision, in lockstep: only the present step of each is in memory.
 
-    samples: the reference rounded and exact, which show how far rounding drives it.
+    reference, truth: decide the structure, and the values; eager with the variant eager-jax.
+    samples: the compiled reference rounded and exact, which show how far rounding drives it.
     noise:   the largest difference so far between the two runs of a sample, by leaf or network.
     """
 
@@ -161,23 +161,25 @@ def _check_source(
 
 def _race(runs: Runs, dtype: str) -> Race:
     double = dtype == 'float64'
-    reference = runs.created.like('float64' if double else 'float32')
-    truth = reference if double else runs.created.like('wide')
-    near = [_moved(runs, dtype, 'float64' if double else 'float32', k) for k in range(SAMPLES[dtype])]
-    exact = [truth if double else _moved(runs, dtype, 'wide', k) for k in range(SAMPLES[dtype])]
+    mode: Mode = 'float64' if double else 'float32'
+    compiled = runs.created.like(mode)
+    reference = runs.created.like(mode).unjitted() if runs.execution.variant == 'eager-jax' else compiled
+    near = [_moved(runs, dtype, mode, k) for k in range(SAMPLES[dtype])]
+    wide = compiled if double else runs.created.like('wide')
+    exact = [wide if double else _moved(runs, dtype, 'wide', k) for k in range(SAMPLES[dtype])]
     samples = list(zip(near, exact, strict=True))
     return Race(
         dtype,
         (runs.port64 if double else runs.port32).side,
         reference,
-        truth,
-        samples if double else [(reference, truth), *samples],
+        reference if double else wide,
+        samples if double else [(compiled, wide), *samples],
         runs.config['lr'],
         runs.inputs.reduction,
     )
 
 
-def _moved(runs: Runs, dtype: str, mode: Any, sample: int) -> Side:
+def _moved(runs: Runs, dtype: str, mode: Mode, sample: int) -> Side:
     """The reference with every parameter leaf scaled a little, in float64 also with other rounding."""
     side = runs.created.like(mode)
     if dtype == 'float64':

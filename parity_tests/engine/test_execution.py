@@ -19,6 +19,7 @@ from parity.locating.divergence import Divergence
 from parity.models import JaxModel, ModelPair, TorchModel
 from parity.parallel import of_execution
 from parity_tests.engine.broken_ports import MEAN_FOR_MIN
+from reference_jax.iql import IQLAgent as Reference
 
 NOWHERE = 'cuda:99'
 SMALL = Case(seed=3, sizes={'B': 16, 'O': 17, 'A': 6})
@@ -113,6 +114,22 @@ def test_an_agent_without_jit() -> None:
     for pair, outcome in (('iql', 'match'), (MEAN_FOR_MIN, 'mismatch')):
         verdict = check(pair, cases=[SMALL], stages=['loss'], dtypes=['float64'], variant='eager-jax')
         assert verdict.outcome == outcome
+
+
+def test_a_long_run_without_jit() -> None:
+    traced: list[bool] = []
+
+    class Watched(Reference):
+        def value_loss(self, batch: Any, grad_params: Any) -> Any:
+            traced.append(isinstance(batch['rewards'], jax.core.Tracer))
+            return super().value_loss(batch, grad_params)
+
+    for port, outcome in (('torch_agents.iql:IQLAgent', 'match'), (MEAN_FOR_MIN.port, 'mismatch')):
+        pair = dataclasses.replace(registered()['iql'], reference=Watched, port=port)
+        verdict = check_growth(pair, 2, sources=['halfcheetah'], dtypes=['float64'], variant='eager-jax')
+        assert verdict.outcome == outcome
+    assert True in traced  # the samples of the noise
+    assert False in traced  # the reference itself
 
 
 def test_a_compiled_agent(monkeypatch: pytest.MonkeyPatch) -> None:
