@@ -37,9 +37,11 @@ class Runs(Computations):
     def _may_be_luck(self, leaves: list[Leaf], truth: Arrays, dtype: str) -> bool:
         """Whether something differs, and nothing by more than too few samples of the noise may explain."""
         differing = [leaf for leaf in leaves if not leaf.matches]
+        if not differing:
+            return False
         size = max((largest(leaf) for leaf in truth.values() if leaf.dtype.kind == 'f'), default=0.0)
         roundings = LUCK * float(np.finfo(dtype).eps * np.sqrt(self.inputs.reduction)) * size
-        return bool(differing) and all(
+        return all(
             leaf.kind == 'value' and (leaf.margin <= LUCK or leaf.error <= roundings) for leaf in differing
         )
 

@@ -74,24 +74,36 @@ KNOWN = [
 ]
 
 
-def cipher(counter, key):
-    words = torch.tensor(counter, dtype=torch.uint32).view(torch.int32).unbind()
-    out = random._threefry2x32(
-        torch.tensor(key, dtype=torch.uint32).view(torch.int32), *(w.clone() for w in words)
+def cipher(counter, key, of_arrays=False):
+    key, *words = (
+        torch.tensor(w, dtype=torch.uint32).view(torch.int32) for w in (key, *zip(counter, strict=True))
     )
-    return tuple(torch.stack(out).view(torch.uint32).tolist())
+    if of_arrays:
+        key, *words = (word.numpy() for word in (key, *words))
+    out = random._threefry2x32(key, *words)
+    return tuple(torch.cat([torch.as_tensor(word) for word in out]).view(torch.uint32).tolist())
 
 
+@pytest.mark.parametrize('of_arrays', [False, True])
 @pytest.mark.parametrize(('counter', 'key', 'expected'), KNOWN)
-def test_known_answers(counter, key, expected):
-    assert cipher(counter, key) == expected
+def test_known_answers(counter, key, expected, of_arrays):
+    assert cipher(counter, key, of_arrays) == expected
 
 
+@pytest.mark.parametrize('of_arrays', [False, True])
 @pytest.mark.parametrize('name', ['_ROTATIONS', '_PARITY'])
-def test_known_answers_see_a_wrong_constant(monkeypatch, name):
+def test_known_answers_see_a_wrong_constant(monkeypatch, name, of_arrays):
     wrong = {'_ROTATIONS': ((13, 15, 26, 6), (17, 29, 16, 25)), '_PARITY': 0x1BD11BDB}[name]
     monkeypatch.setattr(random, name, wrong)
-    assert all(cipher(counter, key) != expected for counter, key, expected in KNOWN)
+    assert all(cipher(counter, key, of_arrays) != expected for counter, key, expected in KNOWN)
+
+
+def test_few_words_are_the_beginning_of_many():
+    """Whatever computes few of them is not what computes many."""
+    key, count = random.PRNGKey(3), random._FEW
+    many = random.uniform(key, (2 * count,))
+    for size in (1, count, count + 1):
+        assert torch.equal(random.uniform(key, (size,)), many[:size])
 
 
 # Keys.
