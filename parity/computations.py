@@ -68,7 +68,7 @@ class Computations:
         import torch
 
         before = torch.get_num_threads()
-        if 'created' in self.__dict__ and self._largest < SMALL:  # not created for this alone
+        if 'inputs' in self.__dict__ and self._largest < SMALL:  # nothing is created for this alone
             torch.set_num_threads(1)
         try:
             yield
@@ -78,7 +78,7 @@ class Computations:
     @functools.cached_property
     def _largest(self) -> int:
         """Entries of the largest parameter."""
-        return max((leaf.size for leaf in self.created.state().params.values()), default=0)
+        return max((leaf.size for leaf in self.inputs.state.params.values()), default=0)
 
     @functools.cached_property
     def inputs(self) -> Inputs:

@@ -13,13 +13,18 @@ from pathlib import Path
 
 import pytest
 
+from parity.cases import Case
+from parity.check import check_stage
 from parity.errors import ParityError
 from parity.mutating import results, trial
-from parity.mutating.answers import answer, cases_of
+from parity.mutating.answers import Answers, Recorded, answer, cases_of
 from parity.mutating.running import Ended, run
 from parity.mutating.sources import Source
 from parity.mutating.trial import Found, Outcome, Task
-from parity.pair import find
+from parity.pair import Pair, find
+from parity.runs import Runs
+from parity_tests.engine.broken_ports import MEAN_FOR_MIN
+from torch_agents.pairs import IQL
 
 LIMIT = 2.0
 NOTHING = Task({}, {})
@@ -245,3 +250,14 @@ def test_a_survivor_becomes_equivalent_when_it_is_declared_and_a_killed_mutant_d
     assert survivor.with_reason(reasons).with_reason({}) == survivor
     killed = results.Result('a', 'f.py', 'sign', (1, 1), '-x', 'x', '', 'killed', Found('error'), 1.0)
     assert killed.with_reason(reasons) == killed
+
+
+@pytest.mark.parametrize(('pair', 'outcome'), [(IQL, 'match'), (MEAN_FOR_MIN, 'mismatch')])
+def test_an_agent_s_port_against_kept_answers(pair: Pair, outcome: str) -> None:
+    """With nothing of the reference but its answers: it is not created."""
+    case = Case(seed=3, sizes={'B': 16, 'O': 17, 'A': 6})
+    runs = Runs(IQL, case)
+    with runs.settings():
+        expected = runs.expected('loss', 'float64')
+    answers = Answers(case, runs.inputs, {('loss', 'float64'): expected}, {'float64': []})
+    assert check_stage(Recorded(pair, answers), 'loss', 'float64').outcome == outcome
