@@ -258,6 +258,7 @@ def test_an_agent_s_port_against_kept_answers(pair: Pair, outcome: str) -> None:
     case = Case(seed=3, sizes={'B': 16, 'O': 17, 'A': 6})
     runs = Runs(IQL, case)
     with runs.settings():
-        expected = runs.expected('loss', 'float64')
-    answers = Answers(case, runs.inputs, {('loss', 'float64'): expected}, {'float64': []})
-    assert check_stage(Recorded(pair, answers), 'loss', 'float64').outcome == outcome
+        expected = {(stage, 'float64'): runs.expected(stage, 'float64') for stage in ('forward', 'loss')}
+    kept = Recorded(pair, Answers(case, runs.inputs, expected, {'float64': []}))
+    outcomes = [check_stage(kept, stage, 'float64').outcome for stage in ('forward', 'loss')]
+    assert outcomes == ['match', outcome]
