@@ -146,4 +146,5 @@ def original_of(pair: Pair) -> OriginalPair:
         )
     (cls,) = found.values()
     fields = {field.name: getattr(pair, field.name) for field in dataclasses.fields(Pair)}
-    return OriginalPair(**{**fields, 'reference': OriginalAgent(cls, module.get_config)})
+    agent = OriginalAgent(cls, module.get_config)
+    return OriginalPair(**{**fields, 'reference': agent, 'presets': {}})  # the presets are of our reference

@@ -35,6 +35,8 @@ class Pair:
     draws:      the module through which the port draws random numbers, 'torch_agents.random'.
     creating:   called with 'reference' or 'port', a context manager in which that side's agent is created.
     reshaped:   parameters whose shape an update changes, by their paths.
+    presets:    {config key: (the reference's table, the port's)}, as 'module:attr': what the key's values are
+                names of, {name: a class, or a functools.partial of one}. The stage config compares both.
     """
 
     # what the stages call where it is not an agent's: see parity.stages
@@ -59,6 +61,7 @@ class Pair:
     draws: str | None = None
     creating: Callable[[str], AbstractContextManager[Any]] = nullcontext
     reshaped: tuple[str, ...] = ()
+    presets: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     def load(self, side: str) -> type:
         """The agent class of `'reference'` or `'port'`."""

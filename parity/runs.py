@@ -24,7 +24,7 @@ class Runs(Computations):
     def compare(self, stage: str, dtype: str, *, reach: bool = True) -> list[Leaf]:
         """All leaves of a stage in one precision, judged; reach: with the table, where the stage has one."""
         if stage == 'config':
-            port = config_leaves(self.pair.get_config('port'))
+            port = config_leaves(self.pair, 'port')
         else:
             port = port_leaves(self.port64 if dtype == 'float64' else self.port32, stage, reach=reach)
         expected = self.expected(stage, dtype, reach=reach)
@@ -48,7 +48,7 @@ class Runs(Computations):
     def expected(self, stage: str, dtype: str, *, reach: bool = True) -> Expected:
         """What a port's leaves of a stage must be; nothing of the port is needed for it."""
         if stage == 'config':
-            return exactly(config_leaves(self.pair.get_config('reference')))
+            return exactly(config_leaves(self.pair, 'reference'))
         double = dtype == 'float64'
         reference = self.judging('float64' if double else 'float32').stage(stage)
         if stage == 'params':

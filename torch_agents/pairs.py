@@ -33,6 +33,7 @@ MODEL = {
     for key, text in TRANSITIONS.items()
 }
 
+ENCODERS = {'encoder': ('reference_jax.encoders:encoder_modules', 'torch_agents.encoders:encoder_modules')}
 CONTRACTIONS = ('einsum', 'tensordot', 'matmul')
 HIDDEN = ((12, 10), (7,))
 # Encoders of the same kinds as those registered under these names, small enough to check in seconds. Each
@@ -83,7 +84,7 @@ LAYER_SWITCHES = {
 def shipped(name, agent, **fields):
     """The pair of the agents of that name in both packages."""
     reference, port = (f'{package}.{name}:{agent}' for package in ('reference_jax', 'torch_agents'))
-    return Pair(name=name, reference=reference, port=port, draws=DRAWS, **fields)
+    return Pair(name=name, reference=reference, port=port, draws=DRAWS, presets=ENCODERS, **fields)
 
 
 IQL = shipped(

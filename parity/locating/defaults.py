@@ -2,6 +2,7 @@
 
 import inspect
 import linecache
+import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from parity.locating.culprits import place_of
 from parity.locating.divergence import Finding, Place
 from parity.locating.sources import Line, is_user
 from parity.pair import Pair
+from parity.presets import module_of_presets
 from parity.runs import Runs
 
 
@@ -24,13 +26,18 @@ def config_finding(pair: Pair, leaf: Leaf) -> Finding:
     return Finding(0, 'config', 'config', '', port, reference, why, leaf.port, leaf.reference)
 
 
-def _entry(pair: Pair, side: str, key: str) -> Place | None:
-    """The line `'key': value` beside the class."""
-    for cls in pair.load(side).__mro__:
-        file = inspect.getsourcefile(cls) if cls.__module__ != 'builtins' else None
+def _entry(pair: Pair, side: str, path: str) -> Place | None:
+    """The line `'key': value` beside the class; of a preset, the line of its name in the table."""
+    key, _, preset = path.partition('=')
+    if preset:
+        modules, key = [module_of_presets(pair, key, side)], preset.partition('/')[0]
+    else:
+        modules = [cls.__module__ for cls in pair.load(side).__mro__ if cls.__module__ != 'builtins']
+    for module in modules:
+        file = inspect.getsourcefile(sys.modules[module])
         for number, text in enumerate(linecache.getlines(file or ''), 1):
             if text.strip().startswith((f"'{key}':", f'"{key}":')):
-                return Place.of(Line(file or '', number, 'get_config'))
+                return Place.of(Line(file or '', number, '<module>' if preset else 'get_config'))
     return None
 
 
