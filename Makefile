@@ -58,6 +58,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.update_step
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.random_numbers
+	$(BIN)/python -m benchmarks.harness
 	$(BIN)/python -m benchmarks.growth
 
 mutants: $(READY)

@@ -36,11 +36,11 @@ def structures(pair: Pair) -> list[dict[str, Any]]:
     ]
 
 
-def cases(pair: Pair) -> st.SearchStrategy[Case]:
-    """Cases of the few structures, with any seed and style."""
+def cases(pair: Pair, most: int | None = None) -> st.SearchStrategy[Case]:
+    """Cases of the few structures, or of the first `most` of them, with any seed and style."""
     return st.builds(
         lambda structure, seed, values: Case(seed=seed, values=values, **structure),
-        st.sampled_from(structures(pair)),
+        st.sampled_from(structures(pair)[:most]),
         st.integers(0, 2**31 - 1),
         st.sampled_from(STYLES),
     )

@@ -14,7 +14,7 @@ from parity.pytest_plugin import Session
 from parity.strategies import any_cases, cases
 
 # A soak draws any sizes and switches; the suite keeps to structures that are compiled once.
-DRAWN = any_cases if os.environ.get('PARITY_PROFILE') == 'soak' else cases
+SOAK = os.environ.get('PARITY_PROFILE') == 'soak'
 
 # A case costs seconds, and the command that a failure prints checks it again: nothing is shrunk.
 PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
@@ -57,14 +57,21 @@ def differing(pair: Pair, case: Case, stage: str, dtype: str = 'float64') -> set
     return {leaf.path for _, result in verdict.stages() for leaf in result.leaves if not leaf.matches}
 
 
-def for_all_cases(pair: Pair, check: Callable[[Case], None], share: float = 1.0, few: bool = False) -> None:
+def for_all_cases(
+    pair: Pair,
+    check: Callable[[Case], None],
+    share: float = 1.0,
+    few: bool = False,
+    most: int | None = None,
+) -> None:
     """Run `check` on generated cases: the number of --parity-examples or the profile's, or a share of it.
 
-    few: keep to the few structures also in a soak.
+    few:  keep to the few structures also in a soak.
+    most: keep to so many of the few structures, but not in a soak.
     """
     examples = max(1, round((_session.examples or settings().max_examples) * share))
 
-    @given(case=(cases if few else DRAWN)(pair))
+    @given(case=any_cases(pair) if SOAK and not few else cases(pair, None if SOAK else most))
     def run(case: Case) -> None:
         check(case)
 

@@ -10,7 +10,10 @@ STAGES = ('forward', 'loss', 'grads', 'update', 'rollout', 'actions')
 
 
 def test_numerics(pair: Pair) -> None:
-    for_all_cases(pair, lambda case: assert_parity(pair, case, *STAGES, dtypes=('float32',)), share=0.3)
+    """Of the structure that the recorded cases have compiled; `make parity` has others as well."""
+    for_all_cases(
+        pair, lambda case: assert_parity(pair, case, *STAGES, dtypes=('float32',)), share=0.3, most=1
+    )
 
 
 def test_half_the_precision_fails() -> None:
