@@ -29,7 +29,12 @@ def mutate_command(
         list[str] | None, typer.Argument(help='Registered names or module:ATTR; all registered if none.')
     ] = None,
     jobs: Annotated[int, typer.Option(help='Mutants tried at once; 0 for one per core.', min=0)] = 0,
-    sample: Annotated[int | None, typer.Option(help='Only so many, of all operators evenly.', min=1)] = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            help='Only so many, of all operators evenly, and none that is declared equivalent.', min=1
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help='The seed of the sample.')] = 0,
     only_files: Annotated[
         list[str] | None, typer.Option('--files', help='A file of the port, iql.py.')
@@ -51,10 +56,10 @@ def mutate_command(
     if only_list:
         console.print(_listed(plan.mutants))
         return
-    chosen = plan.mutants if sample is None else planning.sample(plan.mutants, sample, seed)
+    reasons = results.reasons_for(plan.sources.values())
+    chosen = plan.mutants if sample is None else planning.sample(plan.mutants, sample, seed, reasons)
     path = reports / FILE
     earlier = results.read(path) if resume else {}
-    reasons = results.reasons_for(plan.sources.values())
     settled = {m.id for m in chosen if m.id in earlier and earlier[m.id].is_settled(plan.pairs[m.module])}
     left = [mutant for mutant in chosen if mutant.id not in settled]
     found = [earlier[mutant.id].with_reason(reasons) for mutant in chosen if mutant.id in settled]

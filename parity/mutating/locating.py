@@ -11,7 +11,7 @@ from parity.mutating.changes import changed_lines
 from parity.mutating.trial import Found, Outcome, Task, quiet
 from parity.pair import find
 
-STAGES = ('forward', 'loss', 'grads', 'update', 'actions')
+STAGES = ('config', 'params', 'forward', 'loss', 'grads', 'update', 'actions')
 
 
 def can_locate(found: Found) -> bool:

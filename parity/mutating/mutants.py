@@ -38,6 +38,11 @@ class Mutant:
     text: str
     diff: str
 
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        """By what it is declared equivalent: lines move, their text does not."""
+        return self.file, self.operator, self.before, self.after
+
 
 def mutants_of(source: Source, operators: Collection[str] = ()) -> list[Mutant]:
     """All mutants of a file, by the operators of these names or by all of them, in the order of its lines.

@@ -1,6 +1,6 @@
 """Which mutants are tried, and on which cases of which pairs."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,10 +45,17 @@ def plan(names: Sequence[str], files: Collection[str] = (), operators: Collectio
     return Plan({source.module: source for source in chosen}, pairs, mutants)
 
 
-def sample(mutants: Sequence[Mutant], count: int, seed: int) -> list[Mutant]:
-    """`count` mutants, as evenly as can be from all operators, and from all files among those of one."""
+def sample(
+    mutants: Sequence[Mutant], count: int, seed: int, equivalent: Container[tuple[str, ...]] = ()
+) -> list[Mutant]:
+    """`count` mutants, as evenly as can be from all operators, and from all files among those of one.
+
+    equivalent: keys of mutants that are left out, see `Mutant.key`: nothing kills them, so that each of them
+    would run all cases of all pairs.
+    """
     rng = np.random.default_rng(seed)
-    drawn = [mutants[i] for i in rng.permutation(len(mutants))]
+    left = [mutant for mutant in mutants if mutant.key not in equivalent]
+    drawn = [left[i] for i in rng.permutation(len(left))]
     of_operator: dict[str, list[Mutant]] = {}
     for mutant in drawn:
         of_operator.setdefault(mutant.operator, []).append(mutant)

@@ -70,7 +70,7 @@ def result(
     pairs: Iterable[str] = (),
 ) -> Result:
     """The result of a mutant, without what locates it; reached: whether it was tried."""
-    reason = reasons.get((mutant.file, mutant.operator, mutant.before, mutant.after), '')
+    reason = reasons.get(mutant.key, '')
     left: Fate = 'survived' if reached else 'unreached'
     fate: Fate = 'killed' if found is not None else 'equivalent' if reason else left
     taken = {field.name for field in dataclasses.fields(Result)} & {*vars(mutant)}

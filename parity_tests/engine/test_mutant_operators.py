@@ -7,6 +7,7 @@ import pytest
 
 from parity.errors import ParityError
 from parity.mutating.mutants import Mutant, mutants_of, operators_of
+from parity.mutating.plan import sample
 from parity.mutating.results import reasons_for
 from parity.mutating.sources import Source, sources_of
 from parity.pair import find, registered
@@ -94,8 +95,16 @@ def test_every_declared_equivalent_is_a_mutant_of_the_port() -> None:
     declared = reasons_for(sources.values())
     operators = {operator for _, operator, *_ in declared}
     made = {
-        (mutant.file, mutant.operator, mutant.before, mutant.after)
+        mutant.key
         for file in {file for file, *_ in declared}
         for mutant in mutants_of(sources[file], operators)
     }
     assert set(declared) <= made
+
+
+def test_a_sample_is_of_all_operators_and_without_what_is_declared_equivalent(tmp_path: Path) -> None:
+    every = mutants(tmp_path, 'a = -x\nb = -y\nc = -z\nq = torch.minimum(q1, q2)')
+    operators = {mutant.operator for mutant in every}
+    assert {mutant.operator for mutant in sample(every, len(operators), 0)} == operators
+    assert sample(every, 1000, 0, {every[0].key}).count(every[0]) == 0
+    assert len(sample(every, 1000, 0, {every[0].key})) == len(every) - 1 == len(sample(every, 1000, 0)) - 1
