@@ -27,9 +27,9 @@ SEED ?= 1
 
 # For make mutants: how many mutants.
 MUTANTS ?= 300
-# Image pairs are not registered, and the only ones that run the convolutions.
+# Pairs with encoders are not registered, and the only ones that run them.
 MUTANT_PAIRS := iql rebrac hilp crl_infonce td_infonce fb_repr mbpo_rebrac dino_rebrac infom \
-	torch_agents.pairs:IQL_IMAGES
+	$(addprefix torch_agents.pairs:,HILP_ENCODED INFOM_ENCODED IQL_IMAGES DINO_REBRAC_IMAGES)
 
 .PHONY: parity test test-all soak soak-full soak-tests bench mutants mutants-full lint record clean
 

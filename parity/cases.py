@@ -71,6 +71,7 @@ class Inputs:
     extra: Arrays
     key: np.ndarray
     state: State
+    style: Style = 'plain'
 
     @functools.cached_property
     def reduction(self) -> int:

@@ -20,7 +20,9 @@ class Pair:
 
     batch:      {key: dimension letters}, `{'observations': 'B O', 'rewards': 'B'}`: what a batch holds.
     forward:    {network: names of its inputs}, `{'critic': 'observations actions'}`, from batch or extra; the
-                words None, True and False stand for themselves.
+                words None, True and False stand for themselves, and batch for all of it. A name with `()` is
+                one of the agent's methods: `{'infer_latent()': 'batch'}`.
+    plain:      those of forward that are ill-posed for all but plain values, such as least squares.
     extra:      like batch: further inputs of the networks, drawn for the forward stage only.
     ensembles:  networks with stacked members, whose members a case can make equal.
     switches:   {config key: values}, what generated cases choose from.
@@ -50,6 +52,7 @@ class Pair:
     port: Any
     batch: Mapping[str, str]
     forward: Mapping[str, str] = field(default_factory=dict)
+    plain: tuple[str, ...] = ()
     extra: Mapping[str, str] = field(default_factory=dict)
     ensembles: tuple[str, ...] = ()
     switches: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)

@@ -1,6 +1,7 @@
 """What check asks of one agent of either framework, and what goes in and out: flat {path: numpy array}."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -89,9 +90,10 @@ class LossCall:
 
 
 Calls = tuple[LossCall, ...]
-# (network, names of its inputs), a name being an array's or one of LITERALS
+# (network or `method()`, names of its inputs), a name being an array's, BATCH or one of LITERALS
 Networks = tuple[tuple[str, tuple[str, ...]], ...]
 LITERALS: dict[str, bool | None] = {'None': None, 'True': True, 'False': False}
+BATCH = 'batch'  # all of it, as a mapping
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,16 @@ class Side(Protocol):
         self, observations: np.ndarray, latents: np.ndarray | None, key: np.ndarray, temperature: float | None
     ) -> np.ndarray:
         """Sampled actions; a temperature of None is left to the default."""
+
+
+def outputs_of(networks: Networks, agent: Any, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """The outputs of each network, read frozen, and of each method of an agent of either side."""
+    values = {**arrays, **LITERALS, BATCH: arrays}
+    return {name: _called(agent, name)(*(values[word] for word in words)) for name, words in networks}
+
+
+def _called(agent: Any, name: str) -> Any:
+    return getattr(agent, name.removesuffix('()')) if name.endswith('()') else agent.network.select(name)
 
 
 def counted_by(agent: Any) -> int | None:

@@ -10,13 +10,13 @@ from parity import trees
 from parity.cases import TEMPERATURES, Inputs
 from parity.pair import Pair
 from parity.presets import presets_of
-from parity.sides import LITERALS, Calls, LossCall, Networks, Side, State, UpdateCall
+from parity.sides import BATCH, LITERALS, Calls, LossCall, Networks, Side, State, UpdateCall
 from parity.trees import Arrays
 
 STAGES: dict[str, str] = {
     'config': 'the default configurations, entry by entry, and the presets that their values are names of',
     'params': 'the initial parameters and key that the same seed gives, exactly',
-    'forward': 'the outputs of every network, from the same parameters and inputs',
+    'forward': 'the outputs of every network and of further methods, from the same parameters and inputs',
     'contractions': 'what each einsum, tensordot and matmul of the losses returns, as arrays',
     'loss': 'every loss and every info value, full, partial and frozen; the draws and their keys',
     'grads': 'the gradient of every parameter, and which loss term reaches which network',
@@ -116,9 +116,13 @@ class Runner:
         self._results['forward'] = self.side.forward(*self.networks())
 
     def networks(self) -> tuple[Networks, Arrays]:
-        """The networks of the stage forward, and the arrays that they take."""
-        networks = tuple((network, tuple(names.split())) for network, names in self.pair.forward.items())
+        """The networks and methods of the stage forward, and the arrays that they take."""
+        left_out = () if self.inputs.style == 'plain' else self.pair.plain
+        networks = tuple(
+            (name, tuple(names.split())) for name, names in self.pair.forward.items() if name not in left_out
+        )
         used = {name for _, names in networks for name in names} - set(LITERALS)
+        used = used - {BATCH} | set(self.batch) if BATCH in used else used
         arrays = {**self.batch, **self.extra}
         return networks, {name: arrays[name] for name in sorted(used)}
 

@@ -190,7 +190,10 @@ HILP = shipped(
         'target_skill_critic': 'observations latents actions True',
         'skill_value': 'observations latents None True',
         'skill_actor': 'observations latents True',
+        'get_phis()': 'observations',
+        'infer_latent()': 'batch',
     },
+    plain=('infer_latent()',),  # least squares
     ensembles=('value', 'target_value', 'skill_critic', 'target_skill_critic'),
     sizes=SMALL,
     sizes_from=LATENT_SIZES,
@@ -201,7 +204,7 @@ FB_REPR = shipped(
     'fb_repr',
     'FBReprAgent',
     contractions=CONTRACTIONS,
-    smallest={'B': 2},  # its losses divide by B - 1
+    smallest={'B': 2, 'L': 2},  # its losses divide by B - 1; infer_latent needs vectors
     batch={**TRANSITIONS, **LATENTS},
     forward={
         'value': 'observations latents None True',
@@ -212,6 +215,7 @@ FB_REPR = shipped(
         'target_forward_repr': 'observations latents actions True',
         'target_backward_repr': 'observations',
         'actor': 'observations latents True',
+        'infer_latent()': 'batch',
     },
     ensembles=('critic', 'forward_repr', 'target_critic', 'target_forward_repr'),
     sizes={**SMALL, 'forward_repr_hidden_dims': (12, 10), 'backward_repr_hidden_dims': (12, 10)},
@@ -276,7 +280,13 @@ MBPO_REBRAC = shipped(
     'mbpo_rebrac',
     'MBPOReBRACAgent',
     batch={**TRANSITIONS, **MODEL},
-    forward={'transition': 'observations actions', 'reward': 'observations', **ACTOR_CRITIC},
+    forward={
+        'transition': 'observations actions',
+        'reward': 'observations',
+        **ACTOR_CRITIC,
+        'predict_rewards()': 'observations',
+        'predict_next_observations()': 'observations actions',
+    },
     ensembles=REBRAC.ensembles,
     sizes={**SMALL, **SMALL_REWARD, 'transition_hidden_dims': (12, 10)},
     sizes_from=BATCH_SIZE,
@@ -305,6 +315,16 @@ def images(pair, **changes):
     return dataclasses.replace(pair, **{**changed, **changes})
 
 
+def encoded(pair, **changes):
+    """The pair with an encoder of vectors. changes: as for images."""
+    changed = {
+        'name': f'{pair.name}_encoded',
+        'sizes': {**pair.sizes, 'encoder': 'mlp'},
+        'creating': small_encoders,
+    }
+    return dataclasses.replace(pair, **{**changed, **changes})
+
+
 # Not registered, because convolutions take long to compile: name them, `torch_agents.pairs:IQL_IMAGES`.
 IQL_IMAGES = images(IQL)
 CRL_INFONCE_IMAGES = images(CRL_INFONCE)
@@ -313,9 +333,8 @@ HILP_IMAGES = images(HILP)
 FB_REPR_IMAGES = images(FB_REPR)
 REBRAC_IMAGES = images(REBRAC)
 FLOW_OF_FEATURES = 'next_features times features actions latents'
-INFOM_IMAGES = images(
-    INFOM,
-    forward={
+INFOM_OF_FEATURES = {
+    'forward': {
         'critic': 'observations actions',
         'critic_vf': FLOW_OF_FEATURES,
         'target_critic_vf': FLOW_OF_FEATURES,
@@ -325,8 +344,9 @@ INFOM_IMAGES = images(
         'actor': 'observations',
         'reward': 'features',
     },
-    extra={**INFOM.extra, 'features': 'B F', 'next_features': 'B F'},
-)
+    'extra': {**INFOM.extra, 'features': 'B F', 'next_features': 'B F'},
+}
+INFOM_IMAGES = images(INFOM, **INFOM_OF_FEATURES)
 DINO_REBRAC_IMAGES = images(
     DINO_REBRAC,
     batch=of_images({**TRANSITIONS, 'aug1_observations': 'B O', 'aug2_observations': 'B O'}),
@@ -337,3 +357,7 @@ MBPO_REBRAC_IMAGES = images(
     MBPO_REBRAC,
     batch={key: text.replace('H W C', 'H B C') for key, text in of_images(MBPO_REBRAC.batch).items()},
 )
+
+# What of the agents only an encoder reaches, without convolutions.
+HILP_ENCODED = encoded(HILP)
+INFOM_ENCODED = encoded(INFOM, **INFOM_OF_FEATURES)

@@ -12,7 +12,17 @@ from parity.backends.compiling import compiled, on, unjitted
 from parity.backends.rounding import EXACT, factors
 from parity.contractions import logged_contractions
 from parity.draws import draw_leaves, logged_draws
-from parity.sides import LITERALS, Calls, LossCall, Mode, Networks, State, UpdateCall, counted_by, is_term
+from parity.sides import (
+    Calls,
+    LossCall,
+    Mode,
+    Networks,
+    State,
+    UpdateCall,
+    counted_by,
+    is_term,
+    outputs_of,
+)
 from parity.trees import Arrays
 
 
@@ -151,12 +161,6 @@ def _paths(structure: Any) -> dict[str, int]:
 
     numbered = jax.tree.unflatten(structure, range(structure.num_leaves))
     return {path: int(i) for path, i in trees.flat(numbered, np.asarray).items()}
-
-
-def outputs_of(networks: Networks, agent: Any, arrays: dict[str, Any]) -> dict[str, Any]:
-    """The outputs of each network, read frozen."""
-    values = {**arrays, **LITERALS}
-    return {name: agent.network.select(name)(*(values[word] for word in words)) for name, words in networks}
 
 
 def _infer_latent(agent: Any, batch: Any) -> Any:

@@ -8,7 +8,17 @@ import numpy as np
 from parity import trees
 from parity.contractions import logged_contractions
 from parity.draws import draw_leaves, logged_draws
-from parity.sides import LITERALS, Calls, LossCall, Mode, Networks, State, UpdateCall, counted_by, is_term
+from parity.sides import (
+    Calls,
+    LossCall,
+    Mode,
+    Networks,
+    State,
+    UpdateCall,
+    counted_by,
+    is_term,
+    outputs_of,
+)
 from parity.trees import Arrays
 
 
@@ -76,7 +86,7 @@ class TorchSide:
         import torch
 
         with torch.no_grad():
-            return trees.flat(self.outputs_of(networks, self.to_tensors(arrays)), self._numpy)
+            return trees.flat(outputs_of(networks, self.agent, self.to_tensors(arrays)), self._numpy)
 
     def losses(self, calls: Calls, batch: Arrays, key: np.ndarray) -> tuple[Arrays, Arrays]:
         values: Arrays = {}
@@ -172,11 +182,6 @@ class TorchSide:
             if param.shape != state.params[path].shape:
                 param.data = torch.empty(state.params[path].shape, dtype=param.dtype, device=param.device)
                 self.agent.network.tx.state.pop(param, None)
-
-    def outputs_of(self, networks: Networks, tensors: dict[str, Any]) -> dict[str, Any]:
-        """The outputs of each network, read frozen."""
-        values, select = {**tensors, **LITERALS}, self.agent.network.select
-        return {name: select(name)(*(values[word] for word in words)) for name, words in networks}
 
     def to_tensors(self, batch: Arrays) -> dict[str, Any]:
         """The arrays of a batch on the device."""

@@ -8,6 +8,7 @@ from typing import Any
 from parity import trees
 from parity.locating.programs import Programs, as_tensor
 from parity.runs import Runs
+from parity.sides import outputs_of
 from parity.stages import DEFAULT_TEMPERATURE
 
 
@@ -49,16 +50,10 @@ def _of_agents(
 
 
 def _outputs_of_agents(runs: Runs) -> Programs:
-    from parity.backends import jax_side
-
     networks, arrays = runs.reference64.networks()
-    side: Any = runs.port64.side
-    return _of_agents(
-        runs,
-        arrays,
-        functools.partial(jax_side.outputs_of, networks),
-        functools.partial(side.outputs_of, networks),
-    )
+    agent: Any = runs.port64.side.agent  # type: ignore[attr-defined]
+    outputs = functools.partial(outputs_of, networks)
+    return _of_agents(runs, arrays, outputs, functools.partial(outputs, agent))
 
 
 def _actions(runs: Runs, name: str) -> Programs:

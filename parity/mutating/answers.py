@@ -2,7 +2,7 @@
 
 import functools
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ from typing import Any
 from parity.backends import JaxSide, release
 from parity.batches import STYLES, Style
 from parity.cases import Case, Inputs
-from parity.check import DTYPES
 from parity.expected import Expected
 from parity.pair import Pair, find
 from parity.runs import Runs
@@ -87,7 +86,7 @@ class Recorded(Runs):
     @functools.cached_property
     def port32(self) -> Runner:
         """The port in float32."""
-        return self._port('float32', Kept(self.answers.states['float32']))
+        return self._port('float32', Kept(self.answers.states.get('float32', [])))
 
     def expected(self, stage: str, dtype: str, *, reach: bool = True) -> Expected:
         """As kept, with the table of reach."""
@@ -128,30 +127,30 @@ def cases_of(pair: Pair) -> list[Case]:
     ]
 
 
-def answer(pair: Pair, case: Case, dtypes: Sequence[str] = DTYPES) -> Answers:
-    """Run the reference on a case, in these precisions."""
-    runs = Runs(pair, case)
-    expected = {
-        (stage, dtype): runs.expected(stage, dtype)
-        for dtype in dtypes
-        for stage in stages_of(pair)
-        if stage != 'config' or dtype == DTYPES[0]
-    }
-    leaders = {'float64': lambda: runs.reference64, 'float32': lambda: runs.reference32}
-    return Answers(case, runs.inputs, expected, {dtype: leaders[dtype]().states for dtype in dtypes})
+def answer(pair: Pair, case: Case, singles: Container[str]) -> Answers:
+    """Run the reference on a case, in float64, and in float32 the stages `singles`."""
+    runs, stages = Runs(pair, case), stages_of(pair)
+    asked = [(stage, 'float64') for stage in stages]
+    asked += [(stage, 'float32') for stage in stages if stage in singles and stage != 'config']
+    expected = {(stage, dtype): runs.expected(stage, dtype) for stage, dtype in asked}
+    states = {'float64': runs.reference64.states}
+    states |= {'float32': runs.reference32.states} if 'update' in singles else {}
+    return Answers(case, runs.inputs, expected, states)
 
 
 def answer_all(name: str, folder: Path, tell: Callable[[str], None]) -> list[Path]:
     """Write the answers of a pair's reference, a file for each case; their paths in order.
 
-    float64 decides semantics, and mutants are bugs of semantics: float32 is asked in the first case only.
+    float64 decides semantics, and mutants are bugs of semantics: float32 is asked in the first case, and of
+    the networks of each structure, which may compute in half of it.
     """
     pair, paths = find(name), []
     folder.mkdir(parents=True)
     for i, case in enumerate(cases_of(pair)):
         tell(f'{name}: the reference of {case.describe()}')
         path = folder / f'{i}.pickle'
-        path.write_bytes(pickle.dumps(answer(pair, case, DTYPES if i == 0 else DTYPES[:1])))
+        singles = stages_of(pair) if i == 0 else ['forward'] if case.values == STYLES[0] else []
+        path.write_bytes(pickle.dumps(answer(pair, case, singles)))
         paths.append(path)
     release()  # no other pair uses its programs
     return paths

@@ -23,6 +23,7 @@ from parity.mutating.sources import Source
 from parity.mutating.trial import Found, Outcome, Task
 from parity.pair import Pair, find
 from parity.runs import Runs
+from parity.stages import stages_of
 from parity_tests.engine.broken_ports import MEAN_FOR_MIN
 from torch_agents.pairs import IQL
 
@@ -209,7 +210,7 @@ def answers(mine: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
         patch.syspath_prepend(mine)
         pair = find('mine_pair:PAIR')
         path = tmp_path_factory.mktemp('answers') / '0.pickle'
-        path.write_bytes(pickle.dumps(answer(pair, cases_of(pair)[0])))
+        path.write_bytes(pickle.dumps(answer(pair, cases_of(pair)[0], stages_of(pair))))
         yield (path,)
 
 
