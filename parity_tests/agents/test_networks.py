@@ -27,7 +27,7 @@ def test_a_wrong_network_fails() -> None:
 
 
 @pytest.mark.parametrize(
-    ('pair', 'method'),
+    ('owner', 'method'),
     [
         (HILP, 'get_phis'),
         (HILP, 'infer_latent'),
@@ -36,8 +36,8 @@ def test_a_wrong_network_fails() -> None:
         (MBPO_REBRAC, 'predict_next_observations'),
     ],
 )
-def test_twin_a_wrong_method_fails(pair: Pair, method: str) -> None:
-    class Wrong(pair.load('port')):  # type: ignore[misc]
+def test_twin_a_wrong_method_fails(owner: Pair, method: str) -> None:
+    class Wrong(owner.load('port')):  # type: ignore[misc]
         pass
 
     def wrong(self: Wrong, *args: object) -> torch.Tensor:
@@ -46,7 +46,7 @@ def test_twin_a_wrong_method_fails(pair: Pair, method: str) -> None:
 
     setattr(Wrong, method, wrong)
     case = Case(sizes=SMALL)
-    assert differing(dataclasses.replace(pair, port=Wrong), case, 'forward') == {f'{method}()'}
+    assert differing(dataclasses.replace(owner, port=Wrong), case, 'forward') == {f'{method}()'}
 
 
 def test_what_is_ill_posed_is_compared_for_plain_values_only() -> None:
