@@ -1,6 +1,7 @@
 """What several commands take, and how they say what they are doing."""
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,9 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from parity.verdict import Outcome
+
+# a pipe has no width: wide enough for the table
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 # What commands exit with.
 EXIT: dict[Outcome, int] = {'match': 0, 'mismatch': 1, 'error': 2, 'not_run': 2}
