@@ -2,8 +2,8 @@
 
     python -m benchmarks.growth [--full] [--threads 2]
 
-Batch and hidden sizes are those of iql's stages loss and grads, the leaves those of a function of a tree.
-Each check runs twice; the second time, without compilation, counts. `bytes` is how far the peak of the
+Batch and hidden sizes are those of iql's stages loss and grads, the leaves those of a function of a tree, the
+values those of one leaf that is compared, without its arrays: they are views of one number. Each check runs twice; the second time, without compilation, counts. `bytes` is how far the peak of the
 process's memory rose above what it used before (VmHWM, on Linux). Without `--full` the two largest sizes of
 each are left out.
 """
@@ -18,18 +18,26 @@ import numpy as np
 import parity
 from benchmarks import measuring
 from benchmarks.bridge_copy import memory
+from parity.comparison import compare
+from parity.tolerances import Tolerance
 
 SIZES = {
     'B': (32, 128, 512, 1024, 4096),
     'hidden size': (64, 128, 256, 512, 1024, 2048),
     'leaves': (10, 100, 1000, 10_000),
+    'values': (10**6, 10**7, 10**8, 10**9),
 }
 
 
 def main() -> None:
     options = arguments()
     measuring.use_threads(options.threads)
-    checks = {'B': check_batch, 'hidden size': check_hidden, 'leaves': check_leaves}
+    checks = {
+        'B': check_batch,
+        'hidden size': check_hidden,
+        'leaves': check_leaves,
+        'values': compare_values,
+    }
     rows: dict[str, list[dict[str, Any]]] = {}
     for axis, sizes in SIZES.items():
         rows[axis] = [measure(axis, size, checks[axis]) for size in (sizes if options.full else sizes[:-2])]
@@ -70,6 +78,12 @@ def check_leaves(count: int) -> None:
         return {name: 2 * leaf for name, leaf in tree.items()}
 
     parity.check_functions(doubled, doubled, (tree,), name='doubled').raise_if_mismatch()
+
+
+def compare_values(count: int) -> None:
+    arrays = ({'leaf': np.broadcast_to(np.float32(value), (count // 1000, 1000))} for value in (1, 2, 1))
+    (leaf,) = compare(*arrays, {'leaf': Tolerance(2.0, 'more than the difference')})
+    assert leaf.margin == 0.5
 
 
 def plot(rows: dict[str, list[dict[str, Any]]], path: Path) -> None:

@@ -1,14 +1,14 @@
 """Two sets of leaves against their tolerances: structure first, then every value, worst first."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from parity.errors import ParityError
 from parity.tolerances import Tolerance
-from parity.trees import Arrays, summary
+from parity.trees import Arrays, parts_of, summary
 
 Kind = Literal['missing path', 'unexpected path', 'shape', 'dtype', 'non-finite', 'value']
 
@@ -97,7 +97,12 @@ def _same_non_finite(reference: np.ndarray, port: np.ndarray, places: bool) -> b
     if reference.dtype.kind != 'f':
         return True
     if places:
-        return np.array_equal(np.isfinite(reference), np.isfinite(port))
+        parts = parts_of(reference.shape)
+        return all(np.array_equal(np.isfinite(reference[part]), np.isfinite(port[part])) for part in parts)
+    return all(_same_in(reference[part], port[part]) for part in parts_of(reference.shape))
+
+
+def _same_in(reference: np.ndarray, port: np.ndarray) -> bool:
     odd = ~(np.isfinite(reference) & np.isfinite(port))
     return np.array_equal(reference[odd], port[odd], equal_nan=True)
 
@@ -111,22 +116,49 @@ def _structural(path: str, kind: Kind, reference: np.ndarray | None, port: np.nd
 def _first_non_finite(reference: np.ndarray | None, port: np.ndarray | None) -> tuple[int, ...]:
     assert reference is not None
     assert port is not None
-    same = (reference == port) | (np.isnan(reference) & np.isnan(port))
-    odd = ~(np.isfinite(reference) & np.isfinite(port)) & ~same
-    return tuple(int(i) for i in np.argwhere(odd)[0])
+    for part in parts_of(reference.shape):
+        a, b = reference[part], port[part]
+        odd = ~(np.isfinite(a) & np.isfinite(b)) & ~((a == b) | (np.isnan(a) & np.isnan(b)))
+        if odd.any():
+            return _index_in(part, np.argwhere(odd)[0])
+    raise AssertionError('nothing differs')
+
+
+def _index_in(part: tuple[slice, ...], index: Sequence[int] | np.ndarray) -> tuple[int, ...]:
+    """The index in the whole of an index in a part of it."""
+    starts = [*(cut.start for cut in part), *(0 for _ in index[len(part) :])]
+    return tuple(int(start + i) for start, i in zip(starts, index, strict=True))
 
 
 def _values(
     path: str, reference: np.ndarray, port: np.ndarray, truth: np.ndarray, tolerance: Tolerance
 ) -> Leaf:
-    errors = _errors(reference, port, truth)
-    allowed = np.broadcast_to(tolerance.allowed, errors.shape)
-    margins = _margins(errors, allowed)
-    where = np.unravel_index(int(np.argmax(margins)), margins.shape) if margins.size else ()
-    error, limit, margin = (float(a[where]) if a.size else 0.0 for a in (errors, allowed, margins))
+    allowed = np.broadcast_to(tolerance.allowed, reference.shape)
+    worst = _Worst()
+    for part in parts_of(reference.shape) if reference.size else ():
+        found = _worst_in(reference[part], port[part], truth[part], allowed[part])
+        if found.margin > worst.margin or not worst.where:
+            worst = found._replace(where=_index_in(part, found.where))
+    error, limit, margin, where = worst
     kind: Kind | None = 'value' if margin > 1 else None
-    index = tuple(int(i) for i in where)
-    return Leaf(path, kind, summary(reference), summary(port), error, limit, margin, index, tolerance.why)
+    return Leaf(path, kind, summary(reference), summary(port), error, limit, margin, where, tolerance.why)
+
+
+class _Worst(NamedTuple):
+    """The entry with the largest margin, and its index."""
+
+    error: float = 0.0
+    allowed: float = 0.0
+    margin: float = 0.0
+    where: tuple[int, ...] = ()
+
+
+def _worst_in(reference: np.ndarray, port: np.ndarray, truth: np.ndarray, allowed: np.ndarray) -> _Worst:
+    errors = _errors(reference, port, truth)
+    margins = _margins(errors, allowed)
+    where = np.unravel_index(int(np.argmax(margins)), margins.shape)
+    error, limit, margin = (float(array[where]) for array in (errors, allowed, margins))
+    return _Worst(error, limit, margin, tuple(int(i) for i in where))
 
 
 def _errors(reference: np.ndarray, port: np.ndarray, truth: np.ndarray) -> np.ndarray:

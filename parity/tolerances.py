@@ -26,6 +26,8 @@ from typing import Any
 
 import numpy as np
 
+from parity.trees import parts_of
+
 SAFETY = 8.0
 FLOOR = 8.0
 
@@ -60,6 +62,10 @@ def underflow(dtype: str | np.dtype[Any]) -> float:
 
 def noise_of(rounded: np.ndarray, truth: np.ndarray) -> float:
     """The largest difference between a result and its float64 truth, where both are finite."""
+    return max((_noise_of(rounded[part], truth[part]) for part in parts_of(truth.shape)), default=0.0)
+
+
+def _noise_of(rounded: np.ndarray, truth: np.ndarray) -> float:
     with np.errstate(over='ignore', invalid='ignore'):
         difference = np.abs(np.subtract(rounded, truth, dtype=np.float64))
         noise = float(difference.max(initial=0.0))
@@ -71,7 +77,8 @@ def noise_of(rounded: np.ndarray, truth: np.ndarray) -> float:
 
 def largest(array: np.ndarray) -> float:
     """The largest finite magnitude."""
-    return float(np.abs(array[np.isfinite(array)]).max(initial=0.0))
+    parts = (array[part] for part in parts_of(array.shape))
+    return max((float(np.abs(part[np.isfinite(part)]).max(initial=0.0)) for part in parts), default=0.0)
 
 
 def tolerance(

@@ -2,12 +2,15 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 Arrays = dict[str, np.ndarray]
+# A leaf is compared so many entries at once: what is computed on the way takes no more memory than that.
+CHUNK = 1 << 22
 
 _SHORT = {'float': 'f', 'bfloat': 'bf', 'uint': 'u', 'int': 'i', 'complex': 'c', 'bool': 'bool'}
 
@@ -72,6 +75,19 @@ def subtree(leaves: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {path[len(prefix) + 1 :]: leaf for path, leaf in leaves.items() if path.startswith(f'{prefix}/')}
 
 
+def parts_of(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """Indices that cut an array of this shape into parts of at most CHUNK entries, in order."""
+    size = math.prod(shape)
+    if size <= CHUNK:
+        yield ()
+        return
+    row = size // shape[0]
+    step = max(1, CHUNK // row)
+    for start in range(0, shape[0], step):
+        for rest in parts_of(shape[1:]) if row > CHUNK else [()]:
+            yield slice(start, start + step), *rest
+
+
 def dotted(path: str) -> str:
     """A path as one part of a longer one: `layers.0.weight`."""
     return path.replace('/', '.')
@@ -86,13 +102,16 @@ def summary(array: np.ndarray) -> str:
         return text
     if array.size <= 4:
         return f'{text} {_shown(array)}'
-    values = array.astype(np.float64)
-    finite = values[np.isfinite(values)]
-    odd = values.size - finite.size
-    with np.errstate(over='ignore'):
-        mean = finite.mean() if finite.size else 0.0
-    spread = f' mean {mean:.6g} in [{finite.min():.6g}, {finite.max():.6g}]' if finite.size else ''
-    return f'{text}{spread}' + (f', {odd} not finite' if odd else '')
+    count, total, low, high = 0, 0.0, np.inf, -np.inf
+    for part in parts_of(array.shape):
+        values = array[part].astype(np.float64)
+        finite = values[np.isfinite(values)]
+        with np.errstate(over='ignore'):
+            total += float(finite.sum())
+        count += finite.size
+        low, high = float(finite.min(initial=low)), float(finite.max(initial=high))
+    spread = f' mean {total / count:.6g} in [{low:.6g}, {high:.6g}]' if count else ''
+    return f'{text}{spread}' + (f', {array.size - count} not finite' if count < array.size else '')
 
 
 def _shown(array: np.ndarray) -> str:

@@ -1,5 +1,6 @@
 """Structure first, then every value against its tolerance; every kind of mismatch can occur."""
 
+import tracemalloc
 from typing import get_args
 
 import numpy as np
@@ -7,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from parity import trees
 from parity.comparison import Kind, Leaf, compare
 from parity.errors import ParityError
-from parity.tolerances import EXACT, Tolerance
+from parity.tolerances import EXACT, Tolerance, largest, noise_of
 
 ONE = Tolerance(1.0, 'one')
 
@@ -276,3 +278,56 @@ def test_sums_of_infinities_need_only_be_non_finite_in_the_same_places() -> None
     assert leaf.kind == 'non-finite'
     (leaf,) = compare(reference, other_place, reference, limits, places=True)
     assert leaf.kind == 'non-finite'
+
+
+# --- large leaves, compared in parts
+
+
+@given(
+    shape=st.lists(st.integers(1, 6), max_size=4).map(tuple),
+    seed=st.integers(0, 2**32 - 1),
+    chunk=st.integers(1, 40),
+    odd=st.booleans(),
+)
+@settings(max_examples=200, deadline=None, derandomize=True)
+def test_parts_change_nothing(shape: tuple[int, ...], seed: int, chunk: int, odd: bool) -> None:
+    rng = np.random.default_rng(seed)
+    reference, port, allowed = (rng.integers(0, 5, shape).astype(float) for _ in range(3))
+    if odd:
+        for array in (reference, port):
+            array[rng.random(shape) < 0.1] = np.nan
+    whole = one(reference, port, allowed=allowed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trees, 'CHUNK', chunk)
+        parts = list(trees.parts_of(shape))
+        assert all(reference[part].size <= chunk for part in parts)
+        assert sum(reference[part].size for part in parts) == reference.size
+        assert one(reference, port, allowed=allowed) == whole
+        assert noise_of(reference, port) == np.abs(reference - port).max(
+            where=~np.isnan(port - reference), initial=0
+        )
+        assert largest(reference) == np.abs(reference).max(where=~np.isnan(reference), initial=0)
+
+
+def test_the_last_entry_of_a_large_leaf_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trees, 'CHUNK', 7)
+    reference, port = np.zeros((5, 3, 4)), np.zeros((5, 3, 4))
+    port[4, 2, 3] = 1
+    assert (one(reference, port).kind, one(reference, port).where) == ('value', (4, 2, 3))
+    port[4, 2, 3] = np.inf
+    assert (one(reference, port).kind, one(reference, port).where) == ('non-finite', (4, 2, 3))
+
+
+def test_the_memory_of_a_comparison_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 16 million entries, which take no memory themselves."""
+    shape, chunk = (4096, 4096), 1 << 18
+    arrays = [{'a': np.broadcast_to(np.float32(value), shape)} for value in (1, 1.5, 1)]
+    peaks = []
+    for entries in (chunk, 1 << 24):
+        monkeypatch.setattr(trees, 'CHUNK', entries)
+        tracemalloc.start()
+        (leaf,) = compare(*arrays, {'a': ONE})
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert (leaf.margin, leaf.error) == (0.5, 0.5)
+    assert peaks[0] < 64 * chunk < 64 * shape[0] * shape[1] / 16 < peaks[1]
