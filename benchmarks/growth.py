@@ -3,9 +3,9 @@
     python -m benchmarks.growth [--full] [--threads 2]
 
 Batch and hidden sizes are those of iql's stages loss and grads, the leaves those of a function of a tree, the
-values those of one leaf that is compared, without its arrays: they are views of one number. Each check runs twice; the second time, without compilation, counts. `bytes` is how far the peak of the
-process's memory rose above what it used before (VmHWM, on Linux). Without `--full` the two largest sizes of
-each are left out.
+values those of one leaf that is compared, without its arrays: they are views of one number. Each check runs
+twice; the second time, without compilation, counts. `bytes` is how far the peak of the process's memory rose
+above what it used before (VmHWM, on Linux). Without `--full` the two largest sizes of each are left out.
 """
 
 import argparse
