@@ -13,8 +13,9 @@ import torch
 import parity
 from parity import Case, MismatchError, registered
 from parity.batches import Style
-from parity.check import DTYPES
+from parity.check import DTYPES, check_stage
 from parity.pair import find
+from parity.runs import Runs
 from parity.stages import stages_of
 from parity.strategies import structures
 from parity_tests.agents import test_traps as traps
@@ -57,9 +58,18 @@ def test_networks_losses_and_actions(name: str) -> None:
     check(name, 'params', 'forward', 'loss', 'actions', values=STYLES)
 
 
-@pytest.mark.parametrize('name', params('IQL', 'REBRAC', 'DINO_REBRAC'))
+@pytest.mark.parametrize('name', params(*STRUCTURES))
 def test_gradients(name: str) -> None:
-    check(name, 'grads', values=STYLES)
+    """Those that the program of the losses computes, without the table of reach, whose program is another."""
+    target = find(TARGET.format(name))
+    runs = Runs(target, Case(values=STYLES[0], **structures(target)[STRUCTURES[name]]))
+    result = check_stage(runs, 'grads', 'float64', reach=False)
+    assert result.outcome == 'match', result.worst
+
+
+@pytest.mark.xdist_group('IQL images')
+def test_which_term_reaches_which_network() -> None:
+    check('IQL', 'grads')
 
 
 @pytest.mark.skipif(os.environ.get('PARITY_PROFILE') != 'soak', reason='minutes of compilation; make soak')

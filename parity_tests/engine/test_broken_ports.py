@@ -14,8 +14,8 @@ BROKEN = 'parity_tests.engine.broken_ports'
 def run(tmp_path: Path, pair: str, *stages: str) -> tuple[int, dict[str, str]]:
     """Exit code and outcome of each stage of `parity run` on one recorded and one generated case."""
     words = [word for stage in stages for word in ('--stage', stage)]
-    arguments = ['run', f'{BROKEN}:{pair}', '--examples', '1', '--reports', str(tmp_path), *words]
-    result = CliRunner().invoke(app, arguments)
+    arguments = ['run', f'{BROKEN}:{pair}', '--examples', '1', '--reports', str(tmp_path), '--no-locate']
+    result = CliRunner().invoke(app, [*arguments, *words])
     index = json.loads((tmp_path / 'index.json').read_text())
     stages_found = index['pairs'][0]['stages']
     return result.exit_code, {name: entry['outcome'] for name, entry in stages_found.items()}
