@@ -360,4 +360,5 @@ MBPO_REBRAC_IMAGES = images(
 
 # What of the agents only an encoder reaches, without convolutions.
 HILP_ENCODED = encoded(HILP)
+CRL_INFONCE_ENCODED = encoded(CRL_INFONCE)
 INFOM_ENCODED = encoded(INFOM, **INFOM_OF_FEATURES)
