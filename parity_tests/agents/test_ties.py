@@ -12,10 +12,12 @@ from torch_agents.agent import expectile_loss
 from torch_agents.layers import clip, gelu, softplus
 
 POINTS = np.array([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0])
+INFINITE = np.array([-np.inf, -1e300, 0.5, 1e300, np.inf])
 TIED = np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 0.0]])
 
 SAME = {
     'clip at its bounds': (lambda x: jnp.clip(x, -1, 1), lambda x: clip(x, -1, 1), POINTS),
+    'clip of what is infinite': (lambda x: jnp.clip(x, -1, 1), lambda x: clip(x, -1, 1), INFINITE),
     'minimum of equals': (lambda x: jnp.minimum(x[0], x[1]), lambda x: torch.minimum(x[0], x[1]), TIED),
     'smallest member of equals': (lambda x: x.min(axis=0), lambda x: x.amin(axis=0), TIED),
     'largest of equals': (lambda x: x.max(axis=0), lambda x: x.amax(axis=0), TIED),
