@@ -16,15 +16,13 @@ def erf_inv(x):
     (_, shift, coefficients), *tails = _GILES[x.dtype]
     p = _horner(coefficients, w - shift)
     for start, shift, coefficients in tails:
-        if _is_unknown(x) or w.amax() >= start:
+        if x.device.type != 'cpu' or torch.compiler.is_compiling():
             tail = torch.ge(w, start, out=torch.empty_like(w))
             p = _select(tail, _horner(coefficients, _sqrt(w).sub_(shift)), p)
+        elif w.amax() >= start:  # of uniform x one in 300
+            tail = w >= start
+            p[tail] = _horner(coefficients, _sqrt(w[tail]).sub_(shift))
     return p.mul_(x)
-
-
-def _is_unknown(x):
-    """Whether to ask for a value of x costs more than to compute what may not be needed."""
-    return x.device.type != 'cpu' or torch.compiler.is_compiling()
 
 
 def _log1p(x):
@@ -65,9 +63,9 @@ def _horner(coefficients, x):
         first, *rest = (torch.full((), c, dtype=x.dtype, device=x.device) for c in coefficients)
     else:
         first, *rest = _tensors(coefficients, x.dtype, x.device)
-    p = torch.empty_like(x).copy_(first)
+    p = first
     for c in rest:
-        torch.addcmul(c, p, x, out=p)
+        p = torch.addcmul(c, p, x, out=None if p is first else p)
     return p
 
 
