@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
+from flax import linen as nn
 
 from torch_agents.agent import expectile_loss
-from torch_agents.layers import clip, gelu, softplus
+from torch_agents.layers import GroupNorm, LayerNorm, clip, gelu, softplus
 
 POINTS = np.array([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0])
 INFINITE = np.array([-np.inf, -1e300, 0.5, 1e300, np.inf])
@@ -86,3 +87,27 @@ def test_as_in_jax(name: str) -> None:
 @pytest.mark.parametrize('name', DIFFERENT)
 def test_torchs_own_function_differs(name: str) -> None:
     assert largest_difference(*DIFFERENT[name]) > 1e-14
+
+
+EQUAL = np.linspace(1, 1e4, 200, dtype=np.float32)
+NORMS = {
+    'LayerNorm': (nn.LayerNorm(), LayerNorm(), np.repeat(EQUAL[:, None], 10, 1)),
+    'GroupNorm': (
+        nn.GroupNorm(num_groups=4, epsilon=1e-5),
+        GroupNorm(num_groups=4, eps=1e-5),
+        np.tile(EQUAL[:, None, None, None], (1, 2, 3, 8)),
+    ),
+}
+
+
+@pytest.mark.parametrize('name', NORMS)
+def test_a_variance_that_rounding_makes_negative_is_cut(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of equal features, in float32: E[x**2] - E[x]**2 + eps is negative for some of them."""
+    reference, port, x = NORMS[name]
+    assert np.isfinite(reference.init_with_output(jax.random.PRNGKey(0), x)[0]).all()
+    port(torch.tensor(x))  # gives it its shapes
+    with torch.no_grad():
+        port.init_params(None, ())
+    assert port(torch.tensor(x)).isfinite().all()
+    monkeypatch.setattr(torch, 'maximum', lambda var, zero: var)
+    assert port(torch.tensor(x)).isnan().any()
