@@ -2,7 +2,7 @@
 
 import functools
 import pickle
-from collections.abc import Callable, Container
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,18 @@ LARGE = {'B': 16, 'O': 17, 'A': 6, 'H': 10, 'W': 7}
 SMALL = {'B': 5, 'O': 4, 'A': 3, 'H': 12, 'W': 9}
 ONE = {'B': 1, 'O': 3, 'A': 1, 'H': 9, 'W': 12}
 
-TELLING: tuple[Style, ...] = ('plain', 'bounds', 'tied', 'zero')
+TELLING: tuple[Style, ...] = ('plain', 'huge', 'bounds', 'tied', 'zero')
+# What tells one switch from another.
+APART = {'params', 'loss'}
+
+
+@dataclass(frozen=True)
+class Question:
+    """A case, and the stages that are asked of it in float64 and in float32."""
+
+    case: Case
+    doubles: tuple[str, ...]
+    singles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,55 +113,69 @@ def structures_of(pair: Pair) -> list[dict[str, Any]]:
     rows = max([2, *map(len, pair.switches.values())])
     turns = [[i] * len(pair.switches) for i in range(rows)] + [list(range(len(pair.switches)))]
     sizes = [LARGE, *[SMALL] * (rows - 1), ONE]
-    return [
-        {
-            'sizes': {k: max(n, pair.smallest.get(k, 1)) for k, n in size.items() if k in letters_of(pair)},
-            'config': {
-                key: values[i % len(values)]
-                for i, (key, values) in zip(turn, pair.switches.items(), strict=True)
-            },
-        }
-        for size, turn in zip(sizes, turns, strict=True)
-    ]
+    return [_structure(pair, size, turn) for size, turn in zip(sizes, turns, strict=True)]
 
 
-def cases_of(pair: Pair) -> list[Case]:
+def separating(pair: Pair) -> list[dict[str, Any]]:
+    """Structures with which, and with the one that mixes, any two switches of two values differ somewhere.
+
+    The bits of a switch's number say which of its values it has; the mix has the lowest.
+    """
+    count = len(pair.switches)
+    bits = range(1, max(0, count - 1).bit_length())
+    return [_structure(pair, SMALL, [number >> bit for number in range(count)]) for bit in bits]
+
+
+def _structure(pair: Pair, size: dict[str, int], turns: Sequence[int]) -> dict[str, Any]:
+    switches = zip(turns, pair.switches.items(), strict=True)
+    return {
+        'sizes': {k: max(n, pair.smallest.get(k, 1)) for k, n in size.items() if k in letters_of(pair)},
+        'config': {key: values[i % len(values)] for i, (key, values) in switches},
+    }
+
+
+def questions_of(pair: Pair) -> list[Question]:
     """The first structure in all styles of values, the others in TELLING ones; the likeliest killers first.
 
     A structure costs a compilation of the reference, a style next to nothing; but a survivor runs them all.
+    float64 decides semantics, and mutants are bugs of semantics: float32 is asked in the first case, and of
+    the networks of each structure, which may compute in half of it.
     """
-    return [
-        Case(seed=seed, values=style, **row)
+    stages = tuple(stages_of(pair))
+    asked = [
+        Question(Case(seed=seed, values=style, **row), stages, _singles(stages, i, seed))
         for seed, style in enumerate(STYLES)
         for i, row in enumerate(structures_of(pair))
         if i == 0 or style in TELLING
     ]
+    return asked + [Question(Case(**row), tuple({*stages} & APART)) for row in separating(pair)]
 
 
-def answer(pair: Pair, case: Case, singles: Container[str]) -> Answers:
-    """Run the reference on a case, in float64, and in float32 the stages `singles`."""
-    runs, stages = Runs(pair, case), stages_of(pair)
-    asked = [(stage, 'float64') for stage in stages]
-    asked += [(stage, 'float32') for stage in stages if stage in singles and stage != 'config']
+def _singles(stages: tuple[str, ...], structure: int, style: int) -> tuple[str, ...]:
+    if style > 0:
+        return ()
+    return tuple(stage for stage in stages if stage != 'config' and (structure == 0 or stage == 'forward'))
+
+
+def answer(pair: Pair, question: Question) -> Answers:
+    """Run the reference on a case, for the stages that are asked for."""
+    runs = Runs(pair, question.case)
+    asked = [(stage, 'float64') for stage in question.doubles]
+    asked += [(stage, 'float32') for stage in question.singles]
     expected = {(stage, dtype): runs.expected(stage, dtype) for stage, dtype in asked}
     states = {'float64': runs.reference64.states}
-    states |= {'float32': runs.reference32.states} if 'update' in singles else {}
-    return Answers(case, runs.inputs, expected, states)
+    states |= {'float32': runs.reference32.states} if 'update' in question.singles else {}
+    return Answers(question.case, runs.inputs, expected, states)
 
 
 def answer_all(name: str, folder: Path, tell: Callable[[str], None]) -> list[Path]:
-    """Write the answers of a pair's reference, a file for each case; their paths in order.
-
-    float64 decides semantics, and mutants are bugs of semantics: float32 is asked in the first case, and of
-    the networks of each structure, which may compute in half of it.
-    """
+    """Write the answers of a pair's reference, a file for each case; their paths in order."""
     pair, paths = find(name), []
     folder.mkdir(parents=True)
-    for i, case in enumerate(cases_of(pair)):
-        tell(f'{name}: the reference of {case.describe()}')
+    for i, question in enumerate(questions_of(pair)):
+        tell(f'{name}: the reference of {question.case.describe()}')
         path = folder / f'{i}.pickle'
-        singles = stages_of(pair) if i == 0 else ['forward'] if case.values == STYLES[0] else []
-        path.write_bytes(pickle.dumps(answer(pair, case, singles)))
+        path.write_bytes(pickle.dumps(answer(pair, question)))
         paths.append(path)
     release()  # no other pair uses its programs
     return paths

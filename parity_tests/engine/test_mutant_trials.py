@@ -17,15 +17,14 @@ from parity.cases import Case
 from parity.check import check_stage
 from parity.errors import ParityError
 from parity.mutating import results, trial
-from parity.mutating.answers import Answers, Recorded, answer, cases_of
+from parity.mutating.answers import Answers, Recorded, answer, questions_of, structures_of
 from parity.mutating.running import Ended, run
 from parity.mutating.sources import Source
 from parity.mutating.trial import Found, Outcome, Task
-from parity.pair import Pair, find
+from parity.pair import Pair, find, registered
 from parity.runs import Runs
-from parity.stages import stages_of
 from parity_tests.engine.broken_ports import MEAN_FOR_MIN
-from torch_agents.pairs import IQL
+from torch_agents.pairs import CRL_INFONCE, IQL
 
 LIMIT = 2.0
 NOTHING = Task({}, {})
@@ -210,7 +209,7 @@ def answers(mine: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
         patch.syspath_prepend(mine)
         pair = find('mine_pair:PAIR')
         path = tmp_path_factory.mktemp('answers') / '0.pickle'
-        path.write_bytes(pickle.dumps(answer(pair, cases_of(pair)[0], stages_of(pair))))
+        path.write_bytes(pickle.dumps(answer(pair, questions_of(pair)[0])))
         yield (path,)
 
 
@@ -263,3 +262,25 @@ def test_an_agent_s_port_against_kept_answers(pair: Pair, outcome: str) -> None:
     kept = Recorded(pair, Answers(case, runs.inputs, expected, {'float64': []}))
     outcomes = [check_stage(kept, stage, 'float64').outcome for stage in ('forward', 'loss')]
     assert outcomes == ['match', outcome]
+
+
+@pytest.mark.parametrize('name', sorted(registered()))
+def test_any_two_switches_differ_somewhere(name: str) -> None:
+    """Or a port that reads one for another would not be noticed."""
+    pair = registered()[name]
+    rows = [
+        [values.index(question.case.config[key]) for key, values in pair.switches.items()]
+        for question in questions_of(pair)
+        if 'params' in question.doubles
+    ]
+    columns = list(zip(*rows, strict=True))
+    assert len(set(columns)) == len(columns)
+    assert all(len(set(column)) > 1 for column in columns)
+
+
+def test_twin_without_what_separates_some_never_differ() -> None:
+    columns = [
+        tuple(values.index(row['config'][key]) for row in structures_of(CRL_INFONCE))
+        for key, values in CRL_INFONCE.switches.items()
+    ]
+    assert len(set(columns)) < len(columns)
