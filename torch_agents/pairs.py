@@ -228,6 +228,7 @@ FB_REPR = shipped(
         'value_layer_norm': (True, False),
         'fb_repr_layer_norm': (True, False),
         'forward_repr_hidden_dims': HIDDEN,
+        'orthonorm_coeff': (1.0, 0.3),  # by default a factor that nobody misses
     },
 )
 
@@ -360,5 +361,7 @@ MBPO_REBRAC_IMAGES = images(
 
 # What of the agents only an encoder reaches, without convolutions.
 HILP_ENCODED = encoded(HILP)
+FB_REPR_ENCODED = encoded(FB_REPR)
 CRL_INFONCE_ENCODED = encoded(CRL_INFONCE)
+TD_INFONCE_ENCODED = encoded(TD_INFONCE)
 INFOM_ENCODED = encoded(INFOM, **INFOM_OF_FEATURES)

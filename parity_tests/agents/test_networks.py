@@ -59,8 +59,8 @@ def test_what_is_ill_posed_is_compared_for_plain_values_only() -> None:
 
 
 @pytest.mark.slow  # compiles all stages
-@pytest.mark.parametrize('name', ['HILP_ENCODED', 'INFOM_ENCODED', 'CRL_INFONCE_ENCODED'])
+@pytest.mark.parametrize('name', ['HILP', 'FB_REPR', 'CRL_INFONCE', 'TD_INFONCE', 'INFOM'])
 def test_encoders_of_vectors(name: str) -> None:
     assert_parity(
-        find(f'torch_agents.pairs:{name}'), Case(sizes=SMALL), 'params', 'forward', 'loss', 'update'
+        find(f'torch_agents.pairs:{name}_ENCODED'), Case(sizes=SMALL), 'params', 'forward', 'loss', 'update'
     )
