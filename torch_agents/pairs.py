@@ -70,8 +70,9 @@ def small_encoders(side):
 
 
 # the sizes and switches that several agents have in common
-SMALL = {'actor_hidden_dims': (12, 10), 'value_hidden_dims': (12, 10)}
-SMALL_REWARD = {'reward_hidden_dims': (12, 10)}
+# no two networks alike: a port that takes one's sizes for another's would not be noticed
+SMALL = {'actor_hidden_dims': (10, 12), 'value_hidden_dims': (12, 10)}
+SMALL_REWARD = {'reward_hidden_dims': (11, 9)}
 BATCH_SIZE = {'batch_size': 'B'}
 LATENT_SIZES = {'batch_size': 'B', 'latent_dim': 'L'}
 LAYER_SWITCHES = {
@@ -125,7 +126,7 @@ INFOM = shipped(
     sizes={
         **SMALL,
         **SMALL_REWARD,
-        'intention_encoder_hidden_dims': (12, 10),
+        'intention_encoder_hidden_dims': (9, 8),
         'num_flow_goals': 3,
         'num_flow_steps': 4,
     },
@@ -138,7 +139,7 @@ INFOM = shipped(
         'normalize_q_loss': (False, True),
         'value_layer_norm': (False, True),
         'intention_encoder_layer_norm': (True, False),
-        'intention_encoder_hidden_dims': HIDDEN,
+        'intention_encoder_hidden_dims': ((9, 8), (7,)),
     },
 )
 
@@ -218,7 +219,7 @@ FB_REPR = shipped(
         'infer_latent()': 'batch',
     },
     ensembles=('critic', 'forward_repr', 'target_critic', 'target_forward_repr'),
-    sizes={**SMALL, 'forward_repr_hidden_dims': (12, 10), 'backward_repr_hidden_dims': (12, 10)},
+    sizes={**SMALL, 'forward_repr_hidden_dims': (8, 12), 'backward_repr_hidden_dims': (10, 9)},
     sizes_from=LATENT_SIZES,
     switches={
         'repr_agg': ('mean', 'min'),
@@ -227,7 +228,7 @@ FB_REPR = shipped(
         'actor_layer_norm': (False, True),
         'value_layer_norm': (True, False),
         'fb_repr_layer_norm': (True, False),
-        'forward_repr_hidden_dims': HIDDEN,
+        'forward_repr_hidden_dims': ((8, 12), (7,)),
         'orthonorm_coeff': (1.0, 0.3),  # by default a factor that nobody misses
     },
 )
@@ -289,7 +290,7 @@ MBPO_REBRAC = shipped(
         'predict_next_observations()': 'observations actions',
     },
     ensembles=REBRAC.ensembles,
-    sizes={**SMALL, **SMALL_REWARD, 'transition_hidden_dims': (12, 10)},
+    sizes={**SMALL, **SMALL_REWARD, 'transition_hidden_dims': (9, 11)},
     sizes_from=BATCH_SIZE,
     switches={**REBRAC_SWITCHES, 'transition_layer_norm': (True, False), 'reward_layer_norm': (True, False)},
 )
