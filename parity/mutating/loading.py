@@ -13,14 +13,16 @@ from types import ModuleType
 
 
 @contextlib.contextmanager
-def replaced(texts: Mapping[str, str]) -> Iterator[Path]:
+def replaced(texts: Mapping[str, str], parent: Path | None = None) -> Iterator[Path]:
     """Within this context the modules of these names have these texts; yields the folder that they lie in.
+
+    parent: where the folder is made, which is not removed where the process is ended in this context.
 
     Everything in their packages is imported anew, so that what imports a changed module sees it, and again
     what it was afterwards. What was imported before keeps what it had.
     """
     packages = {name.partition('.')[0] for name in texts}
-    with tempfile.TemporaryDirectory(prefix='parity_') as folder:
+    with tempfile.TemporaryDirectory(prefix='parity_', dir=parent) as folder:
         finder = _Finder({name: _write(Path(folder), name, text) for name, text in texts.items()})
         before = _taken_out(packages)
         sys.meta_path.insert(0, finder)

@@ -29,7 +29,7 @@ def locate(
     quiet()
     answers = [read(path) for path in task.answers[found.pair]]
     case = next(each.case for each in answers if each.case.describe() == found.case)
-    with loading.replaced(task.texts):
+    with loading.replaced(task.texts, task.folder):
         findings = parity.locate(find(found.pair), case=case, stage=found.stage).findings
     changed = {
         (f'{module.rpartition(".")[2]}.py', line)

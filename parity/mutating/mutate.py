@@ -37,11 +37,14 @@ def mutate(
     modules = dict.fromkeys(mutant.module for mutant in mutants)
     pairs = list(dict.fromkeys(pair for module in modules for pair in plan.pairs[module]))
     reasons = results.reasons_for(plan.sources.values())
-    with tempfile.TemporaryDirectory(prefix='parity_answers_') as folder:
-        asked = [(pair, Path(folder) / str(i)) for i, pair in enumerate(pairs)]
+    with tempfile.TemporaryDirectory(prefix='parity_mutate_') as name:
+        folder = Path(name)
+        asked = [(pair, folder / str(i)) for i, pair in enumerate(pairs)]
         answers = dict(zip(pairs, in_processes(answer_all, asked, jobs, tell), strict=True))
-        reached = _unmutated(plan, answers, jobs, limit, tell)
-        tasks = [planning.task(mutant, plan.pairs[mutant.module], answers, reached) for mutant in mutants]
+        reached = _unmutated(plan, answers, folder, jobs, limit, tell)
+        tasks = [
+            planning.task(mutant, plan.pairs[mutant.module], answers, reached, folder) for mutant in mutants
+        ]
         for mutant, task in zip(mutants, tasks, strict=True):
             if not task.answers:
                 yield results.result(
@@ -69,12 +72,14 @@ def _located(plan: Plan, task: trial.Task, found: trial.Found, limit: float) -> 
     return dataclasses.replace(ended.outcome, located=ended.outcome.located or 0)
 
 
-def _unmutated(plan: Plan, answers: dict[str, list[Path]], jobs: int, limit: float, tell: Tell) -> Reached:
+def _unmutated(
+    plan: Plan, answers: dict[str, list[Path]], folder: Path, jobs: int, limit: float, tell: Tell
+) -> Reached:
     """Which lines run in which case, of ports that match."""
     tasks = []
     for pair, paths in answers.items():
         texts = {module: source.text for module, source in plan.sources.items() if pair in plan.pairs[module]}
-        tasks.append(trial.Task(texts, {pair: tuple(paths)}))
+        tasks.append(trial.Task(texts, {pair: tuple(paths)}, folder))
     reached: dict[str, list[dict[str, set[int]]]] = {}
     for ended in running.run(trial.trace, tasks, jobs, 10 * limit, _references(list(answers))):
         if ended.outcome.found is not None:

@@ -67,9 +67,13 @@ def sample(
 
 
 def task(
-    mutant: Mutant, pairs: Sequence[str], answers: Mapping[str, Sequence[Path]], reached: Reached
+    mutant: Mutant,
+    pairs: Sequence[str],
+    answers: Mapping[str, Sequence[Path]],
+    reached: Reached,
+    folder: Path,
 ) -> Task:
-    """The mutant's trial: in the cases in which its lines run at all."""
+    """The mutant's trial: in the cases in which its lines run at all. folder: see Task."""
     span = set(range(mutant.runs[0], mutant.runs[1] + 1))
     chosen = {
         pair: tuple(
@@ -79,7 +83,8 @@ def task(
         )
         for pair in pairs
     }
-    return Task({mutant.module: mutant.text}, {pair: paths for pair, paths in chosen.items() if paths})
+    ran = {pair: paths for pair, paths in chosen.items() if paths}
+    return Task({mutant.module: mutant.text}, ran, folder)
 
 
 def _is(file: str, asked: str) -> bool:

@@ -21,11 +21,13 @@ Kind = Literal['mismatch', 'error', 'timeout', 'crash', 'memory']
 class Task:
     """texts: {module: text} of what is changed; answers: {pair: files of its reference's answers}.
 
+    folder:    where the texts are written, below it: a trial may be ended before it has cleaned up.
     gigabytes: how much memory the trial may take beyond what Python and torch take.
     """
 
     texts: Mapping[str, str]
     answers: Mapping[str, tuple[Path, ...]]
+    folder: Path | None = None
     gigabytes: float = 4.0
 
 
@@ -63,7 +65,7 @@ def attempt(task: Task, send: Callable[[Outcome | None], None]) -> None:
     """Try a mutant, to be called in a process of its own. Sends None at each step, then an Outcome."""
     quiet()
     _limit_memory(task.gigabytes)
-    with loading.replaced(task.texts):
+    with loading.replaced(task.texts, task.folder):
         send(Outcome(_first_found(task, lambda: send(None))))
 
 
@@ -73,8 +75,8 @@ def trace(task: Task, send: Callable[[Outcome | None], None]) -> None:
     reached: dict[str, list[dict[str, set[int]]]] = {}
     for pair, paths in task.answers.items():
         for path in paths:
-            with loading.replaced(task.texts), _traced(set(task.texts)) as lines:
-                found = _first_found(Task(task.texts, {pair: (path,)}), lambda: send(None))
+            with loading.replaced(task.texts, task.folder), _traced(set(task.texts)) as lines:
+                found = _first_found(Task(task.texts, {pair: (path,)}, task.folder), lambda: send(None))
             if found is not None:
                 send(Outcome(found))
                 return

@@ -60,6 +60,11 @@ def test_the_files_stay_as_they_are(shop: Path) -> None:
     assert not folder.exists()
 
 
+def test_the_texts_lie_where_a_run_cleans_up_after_trials_that_it_ends(shop: Path, tmp_path: Path) -> None:
+    with replaced({'shop.helper': 'VALUE = 2\n'}, tmp_path) as folder:
+        assert folder.parent == tmp_path
+
+
 def test_a_module_without_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / 'lonely.py').write_text('VALUE = 1\n')
     monkeypatch.syspath_prepend(tmp_path)

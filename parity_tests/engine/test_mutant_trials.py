@@ -16,10 +16,11 @@ import pytest
 from parity.cases import Case
 from parity.check import check_stage
 from parity.errors import ParityError
-from parity.mutating import results, trial
+from parity.mutating import plan, results, trial
 from parity.mutating.answers import Answers, Recorded, answer, questions_of, structures_of
+from parity.mutating.mutants import mutants_of
 from parity.mutating.running import Ended, run
-from parity.mutating.sources import Source
+from parity.mutating.sources import Source, sources_of
 from parity.mutating.trial import Found, Outcome, Task
 from parity.pair import Pair, find, registered
 from parity.runs import Runs
@@ -262,6 +263,15 @@ def test_an_agent_s_port_against_kept_answers(pair: Pair, outcome: str) -> None:
     kept = Recorded(pair, Answers(case, runs.inputs, expected, {'float64': []}))
     outcomes = [check_stage(kept, stage, 'float64').outcome for stage in ('forward', 'loss')]
     assert outcomes == ['match', outcome]
+
+
+def test_trials_of_a_run_write_into_its_folder() -> None:
+    (source,) = [source for source in sources_of(IQL) if source.file.endswith('iql.py')]
+    mutant = mutants_of(source, ['sign'])[0]
+    every = set(range(1, 1000))
+    task = plan.task(mutant, ['iql'], {'iql': [Path('0')]}, {'iql': [{mutant.module: every}]}, Path('run'))
+    assert task.folder == Path('run')
+    assert task.answers == {'iql': (Path('0'),)}
 
 
 @pytest.mark.parametrize('name', sorted(registered()))
