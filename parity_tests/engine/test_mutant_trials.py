@@ -267,7 +267,7 @@ def test_an_agent_s_port_against_kept_answers(pair: Pair, outcome: str) -> None:
 
 def test_trials_of_a_run_write_into_its_folder() -> None:
     (source,) = [source for source in sources_of(IQL) if source.file.endswith('iql.py')]
-    mutant = mutants_of(source, ['sign'])[0]
+    mutant = mutants_of(source)[0]
     every = set(range(1, 1000))
     task = plan.task(mutant, ['iql'], {'iql': [Path('0')]}, {'iql': [{mutant.module: every}]}, Path('run'))
     assert task.folder == Path('run')
