@@ -98,8 +98,11 @@ def _same_non_finite(reference: np.ndarray, port: np.ndarray, places: bool) -> b
         return True
     if places:
         parts = parts_of(reference.shape)
-        return all(np.array_equal(np.isfinite(reference[part]), np.isfinite(port[part])) for part in parts)
-    return all(_same_in(reference[part], port[part]) for part in parts_of(reference.shape))
+        return all(
+            np.array_equal(np.isfinite(reference[*part, ...]), np.isfinite(port[*part, ...]))
+            for part in parts
+        )
+    return all(_same_in(reference[*part, ...], port[*part, ...]) for part in parts_of(reference.shape))
 
 
 def _same_in(reference: np.ndarray, port: np.ndarray) -> bool:
@@ -117,7 +120,7 @@ def _first_non_finite(reference: np.ndarray | None, port: np.ndarray | None) -> 
     assert reference is not None
     assert port is not None
     for part in parts_of(reference.shape):
-        a, b = reference[part], port[part]
+        a, b = reference[*part, ...], port[*part, ...]
         odd = ~(np.isfinite(a) & np.isfinite(b)) & ~((a == b) | (np.isnan(a) & np.isnan(b)))
         if odd.any():
             return _index_in(part, np.argwhere(odd)[0])
@@ -136,7 +139,7 @@ def _values(
     allowed = np.broadcast_to(tolerance.allowed, reference.shape)
     worst = _Worst()
     for part in parts_of(reference.shape) if reference.size else ():
-        found = _worst_in(reference[part], port[part], truth[part], allowed[part])
+        found = _worst_in(reference[*part, ...], port[*part, ...], truth[*part, ...], allowed[*part, ...])
         if found.margin > worst.margin or not worst.where:
             worst = found._replace(where=_index_in(part, found.where))
     error, limit, margin, where = worst

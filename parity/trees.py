@@ -76,7 +76,7 @@ def subtree(leaves: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def parts_of(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    """Indices that cut an array of this shape into parts of at most CHUNK entries, in order."""
+    """What cuts an array of this shape into parts of at most CHUNK entries, in order: `array[*part, ...]`."""
     size = math.prod(shape)
     if size <= CHUNK:
         yield ()
@@ -104,7 +104,7 @@ def summary(array: np.ndarray) -> str:
         return f'{text} {_shown(array)}'
     count, total, low, high = 0, 0.0, np.inf, -np.inf
     for part in parts_of(array.shape):
-        values = array[part].astype(np.float64)
+        values = array[*part, ...].astype(np.float64)
         finite = values[np.isfinite(values)]
         with np.errstate(over='ignore'):
             total += float(finite.sum())

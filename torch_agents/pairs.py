@@ -318,8 +318,12 @@ def images(pair, **changes):
 
 
 def encoded(pair, **changes):
-    """The pair with an encoder of vectors. changes: as for images."""
+    """The pair with an encoder of vectors; the range of its features is two numbers. changes: as for images."""
     changed = {
+        'batch': {
+            **pair.batch,
+            **{key: text.removeprefix('O') for key, text in pair.batch.items() if key in RANGE},
+        },
         'name': f'{pair.name}_encoded',
         'sizes': {**pair.sizes, 'encoder': 'mlp'},
         'creating': small_encoders,

@@ -331,3 +331,10 @@ def test_the_memory_of_a_comparison_is_bounded(monkeypatch: pytest.MonkeyPatch) 
         tracemalloc.stop()
         assert (leaf.margin, leaf.error) == (0.5, 0.5)
     assert peaks[0] < 64 * chunk < 64 * shape[0] * shape[1] / 16 < peaks[1]
+
+
+def test_texts_are_leaves() -> None:
+    """As those of a configuration are: arrays without axes, whose entry is no array."""
+    same, other = (np.array(text, dtype=object) for text in ('(1, 2)', '(1, 3)'))
+    assert one(same, same).matches
+    assert one(same, other).kind == 'value'
