@@ -8,7 +8,7 @@ import numpy as np
 
 from parity.errors import ParityError
 from parity.tolerances import Tolerance
-from parity.trees import Arrays, parts_of, summary
+from parity.trees import Arrays, Part, parts_of, summary
 
 Kind = Literal['missing path', 'unexpected path', 'shape', 'dtype', 'non-finite', 'value']
 
@@ -98,11 +98,8 @@ def _same_non_finite(reference: np.ndarray, port: np.ndarray, places: bool) -> b
         return True
     if places:
         parts = parts_of(reference.shape)
-        return all(
-            np.array_equal(np.isfinite(reference[*part, ...]), np.isfinite(port[*part, ...]))
-            for part in parts
-        )
-    return all(_same_in(reference[*part, ...], port[*part, ...]) for part in parts_of(reference.shape))
+        return all(np.array_equal(np.isfinite(reference[part]), np.isfinite(port[part])) for part in parts)
+    return all(_same_in(reference[part], port[part]) for part in parts_of(reference.shape))
 
 
 def _same_in(reference: np.ndarray, port: np.ndarray) -> bool:
@@ -120,16 +117,17 @@ def _first_non_finite(reference: np.ndarray | None, port: np.ndarray | None) -> 
     assert reference is not None
     assert port is not None
     for part in parts_of(reference.shape):
-        a, b = reference[*part, ...], port[*part, ...]
+        a, b = reference[part], port[part]
         odd = ~(np.isfinite(a) & np.isfinite(b)) & ~((a == b) | (np.isnan(a) & np.isnan(b)))
         if odd.any():
             return _index_in(part, np.argwhere(odd)[0])
     raise AssertionError('nothing differs')
 
 
-def _index_in(part: tuple[slice, ...], index: Sequence[int] | np.ndarray) -> tuple[int, ...]:
+def _index_in(part: Part, index: Sequence[int] | np.ndarray) -> tuple[int, ...]:
     """The index in the whole of an index in a part of it."""
-    starts = [*(cut.start for cut in part), *(0 for _ in index[len(part) :])]
+    starts = [cut.start for cut in part if isinstance(cut, slice)]
+    starts += [0] * (len(index) - len(starts))
     return tuple(int(start + i) for start, i in zip(starts, index, strict=True))
 
 
@@ -139,7 +137,7 @@ def _values(
     allowed = np.broadcast_to(tolerance.allowed, reference.shape)
     worst = _Worst()
     for part in parts_of(reference.shape) if reference.size else ():
-        found = _worst_in(reference[*part, ...], port[*part, ...], truth[*part, ...], allowed[*part, ...])
+        found = _worst_in(reference[part], port[part], truth[part], allowed[part])
         if found.margin > worst.margin or not worst.where:
             worst = found._replace(where=_index_in(part, found.where))
     error, limit, margin, where = worst

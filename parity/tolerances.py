@@ -62,9 +62,7 @@ def underflow(dtype: str | np.dtype[Any]) -> float:
 
 def noise_of(rounded: np.ndarray, truth: np.ndarray) -> float:
     """The largest difference between a result and its float64 truth, where both are finite."""
-    return max(
-        (_noise_of(rounded[*part, ...], truth[*part, ...]) for part in parts_of(truth.shape)), default=0.0
-    )
+    return max((_noise_of(rounded[part], truth[part]) for part in parts_of(truth.shape)), default=0.0)
 
 
 def _noise_of(rounded: np.ndarray, truth: np.ndarray) -> float:
@@ -79,7 +77,7 @@ def _noise_of(rounded: np.ndarray, truth: np.ndarray) -> float:
 
 def largest(array: np.ndarray) -> float:
     """The largest finite magnitude."""
-    parts = (array[*part, ...] for part in parts_of(array.shape))
+    parts = (array[part] for part in parts_of(array.shape))
     return max((float(np.abs(part[np.isfinite(part)]).max(initial=0.0)) for part in parts), default=0.0)
 
 

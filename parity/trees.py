@@ -4,11 +4,13 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator, Mapping
+from types import EllipsisType
 from typing import Any
 
 import numpy as np
 
 Arrays = dict[str, np.ndarray]
+Part = tuple[slice | EllipsisType, ...]
 # A leaf is compared so many entries at once: what is computed on the way takes no more memory than that.
 CHUNK = 1 << 22
 
@@ -75,8 +77,12 @@ def subtree(leaves: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {path[len(prefix) + 1 :]: leaf for path, leaf in leaves.items() if path.startswith(f'{prefix}/')}
 
 
-def parts_of(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    """What cuts an array of this shape into parts of at most CHUNK entries, in order: `array[*part, ...]`."""
+def parts_of(shape: tuple[int, ...]) -> Iterator[Part]:
+    """The indices of parts of at most CHUNK entries of an array of this shape, in order; each is an array."""
+    return ((*cuts, ...) for cuts in _cuts(shape))
+
+
+def _cuts(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
     size = math.prod(shape)
     if size <= CHUNK:
         yield ()
@@ -84,7 +90,7 @@ def parts_of(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
     row = size // shape[0]
     step = max(1, CHUNK // row)
     for start in range(0, shape[0], step):
-        for rest in parts_of(shape[1:]) if row > CHUNK else [()]:
+        for rest in _cuts(shape[1:]) if row > CHUNK else [()]:
             yield slice(start, start + step), *rest
 
 
@@ -104,7 +110,7 @@ def summary(array: np.ndarray) -> str:
         return f'{text} {_shown(array)}'
     count, total, low, high = 0, 0.0, np.inf, -np.inf
     for part in parts_of(array.shape):
-        values = array[*part, ...].astype(np.float64)
+        values = array[part].astype(np.float64)
         finite = values[np.isfinite(values)]
         with np.errstate(over='ignore'):
             total += float(finite.sum())

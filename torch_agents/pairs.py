@@ -318,7 +318,7 @@ def images(pair, **changes):
 
 
 def encoded(pair, **changes):
-    """The pair with an encoder of vectors; the range of its features is two numbers. changes: as for images."""
+    """The pair with an encoder of vectors, and numbers as their features' range. changes: as for images."""
     changed = {
         'batch': {
             **pair.batch,
