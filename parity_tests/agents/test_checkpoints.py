@@ -138,7 +138,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(words, tmp_path):
     result = run(*words, '-o', tmp_path / 'agent.safetensors', '--dry-run')
     assert result.exit_code == 0
     row = next(line for line in result.output.splitlines() if 'modules_actor/mean_net/kernel' in line)
-    for part in ('network/params/', 'modules_actor.mean_net.weight', 'f32[10,3]', 'f32[3,10]', '120'):
+    for part in ('network/params/', 'modules_actor.mean_net.weight', 'f32[12,3]', 'f32[3,12]', '144'):
         assert part in row
     assert sorted(tmp_path.iterdir()) == before
 
@@ -151,13 +151,13 @@ def test_a_bridged_file_can_be_bridged_again(words, tmp_path):
 
 
 def test_every_leaf_that_does_not_fit_is_listed(words, tmp_path):
-    result = run(*words, '--set', 'actor_hidden_dims=12,9', '--size', 'O=7', '-o', tmp_path / 'out')
+    result = run(*words, '--set', 'actor_hidden_dims=10,9', '--size', 'O=7', '-o', tmp_path / 'out')
     assert isinstance(result.exception, BridgeError)
     lines = str(result.exception).splitlines()
     for path, expected, found in (
-        ('modules_actor/actor_net/Dense_0/kernel', 'f32[7,12]', 'f32[6,12]'),
-        ('modules_actor/actor_net/Dense_1/kernel', 'f32[12,9]', 'f32[12,10]'),
-        ('modules_actor/mean_net/kernel', 'f32[9,3]', 'f32[10,3]'),
+        ('modules_actor/actor_net/Dense_0/kernel', 'f32[7,10]', 'f32[6,10]'),
+        ('modules_actor/actor_net/Dense_1/kernel', 'f32[10,9]', 'f32[10,12]'),
+        ('modules_actor/mean_net/kernel', 'f32[9,3]', 'f32[12,3]'),
     ):
         assert any(
             f'shape: network/params/{path}: expected {expected}, found {found}' in line for line in lines
