@@ -8,6 +8,7 @@ from parity import trees
 from parity.comparison import Leaf
 from parity.computations import Computations
 from parity.expected import Expected, exactly, port_leaves
+from parity.presets import presets_of
 from parity.stages import config_leaves
 from parity.tolerances import EXACT, Tolerance, adam_slack, largest, noise_of, square_slack, tolerance
 from parity.trees import Arrays
@@ -24,7 +25,7 @@ class Runs(Computations):
     def compare(self, stage: str, dtype: str, *, reach: bool = True) -> list[Leaf]:
         """All leaves of a stage in one precision, judged; reach: with the table, where the stage has one."""
         if stage == 'config':
-            port = config_leaves(self.pair, 'port')
+            port = self._config('port')
         else:
             port = port_leaves(self.port64 if dtype == 'float64' else self.port32, stage, reach=reach)
         expected = self.expected(stage, dtype, reach=reach)
@@ -48,7 +49,7 @@ class Runs(Computations):
     def expected(self, stage: str, dtype: str, *, reach: bool = True) -> Expected:
         """What a port's leaves of a stage must be; nothing of the port is needed for it."""
         if stage == 'config':
-            return exactly(config_leaves(self.pair, 'reference'))
+            return exactly(self._config('reference'))
         double = dtype == 'float64'
         reference = self.judging('float64' if double else 'float32').stage(stage)
         if stage == 'params':
@@ -60,6 +61,10 @@ class Runs(Computations):
             reference = truth = {**reference, **table}
             tolerances = {**tolerances, **dict.fromkeys(table, EXACT)}
         return Expected(reference, truth, tolerances, places=stage in ('grads', 'update', 'rollout'))
+
+    def _config(self, side: str) -> Arrays:
+        """The default configuration of a side, and the presets that its values are names of."""
+        return config_leaves({**self.pair.get_config(side), **presets_of(self.pair, side)})
 
     def _noise(self, stage: str, dtype: str) -> dict[str, float]:
         """The reference's own rounding error in each leaf, the largest of several samples."""

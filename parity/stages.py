@@ -1,7 +1,7 @@
 """The stages of a check: what each of them makes one side compute."""
 
 import functools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -9,7 +9,6 @@ import numpy as np
 from parity import trees
 from parity.cases import TEMPERATURES, Inputs
 from parity.pair import Pair
-from parity.presets import presets_of
 from parity.sides import BATCH, LITERALS, Calls, LossCall, Networks, Side, State, UpdateCall
 from parity.trees import Arrays
 
@@ -208,9 +207,8 @@ def step_name(i: int, call: UpdateCall) -> str:
     return f'step{i} {call.name}'
 
 
-def config_leaves(pair: Pair, side: str) -> Arrays:
-    """A default configuration: each value's text, because values of any type are compared exactly."""
-    config = {**pair.get_config(side), **presets_of(pair, side)}
+def config_leaves(config: Mapping[str, Any]) -> Arrays:
+    """A configuration as leaves: each value's text, because values of any type are compared exactly."""
     return {key: np.array(repr(_listless(value)), dtype=object) for key, value in config.items()}
 
 

@@ -73,7 +73,7 @@ def test_small_models_are_run_with_one_thread(monkeypatch: pytest.MonkeyPatch) -
         runs = Runs(find('iql'), Case())
         with runs.threads():
             assert torch.get_num_threads() == 2  # nothing is created for it
-        _ = runs.created
+        _ = runs.inputs
         with runs.threads():
             assert torch.get_num_threads() == 1
         assert torch.get_num_threads() == 2
