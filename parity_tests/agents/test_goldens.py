@@ -318,7 +318,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             package,
             group,
             id=f'{name}-{package}-{group}',
-            marks=[pytest.mark.xdist_group(agent_of(name)), *slow(name, package)],
+            marks=[pytest.mark.xdist_group(agent_of(name)), *slow(name, package, group)],
         )
         for name in fixtures.goldens()
         for package in PACKAGES
@@ -328,9 +328,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize(('name', 'package', 'group'), params)
 
 
-def slow(name: str, package: str) -> list[pytest.MarkDecorator]:
-    """Compiling the reference takes half of the time; float64 has decided what it computes."""
-    return [pytest.mark.slow] if package == 'reference_jax' and name.endswith('-f32') else []
+def slow(name: str, package: str, group: str) -> list[pytest.MarkDecorator]:
+    """What compiling the reference takes longest for, and says least.
+
+    float64 has decided what it computes; and of agents on images the losses and gradients are compared, whose
+    updates are those of the agents on vectors.
+    """
+    of_images = '-impala-' in name and group in UPDATES
+    return [pytest.mark.slow] if package == 'reference_jax' and (name.endswith('-f32') or of_images) else []
 
 
 def agent_of(name: str) -> str:
