@@ -30,7 +30,7 @@ MUTANTS ?= 300
 # Pairs with encoders are not registered, and the only ones that run them.
 MUTANT_PAIRS := iql rebrac hilp crl_infonce td_infonce fb_repr mbpo_rebrac dino_rebrac infom \
 	$(addprefix torch_agents.pairs:,$(addsuffix _ENCODED,HILP FB_REPR CRL_INFONCE TD_INFONCE INFOM) \
-	IQL_IMAGES DINO_REBRAC_IMAGES)
+	IQL_IMAGES)
 
 .PHONY: parity test test-all soak soak-full soak-tests bench mutants mutants-full lint record clean
 
