@@ -46,12 +46,8 @@ def _table(pair: Pair, key: str, target: str) -> Arguments:
 
 
 def _arguments(preset: Any) -> Iterator[tuple[str, Any]]:
-    cls = preset
-    while isinstance(cls, functools.partial):
-        cls = cls.func
-    yield 'class', cls.__name__
-    given = preset.args if isinstance(preset, functools.partial) else ()
-    signature = inspect.signature(cls)
-    bound = signature.bind_partial(*given, **getattr(preset, 'keywords', {}))
+    preset = functools.partial(preset)  # of a class or of a partial, which it takes apart
+    yield 'class', preset.func.__name__
+    bound = inspect.signature(preset.func).bind_partial(*preset.args, **preset.keywords)
     bound.apply_defaults()
     yield from bound.arguments.items()

@@ -121,7 +121,8 @@ class Runner:
             (name, tuple(names.split())) for name, names in self.pair.forward.items() if name not in left_out
         )
         used = {name for _, names in networks for name in names} - set(LITERALS)
-        used = used - {BATCH} | set(self.batch) if BATCH in used else used
+        if BATCH in used:
+            used = used - {BATCH} | set(self.batch)
         arrays = {**self.batch, **self.extra}
         return networks, {name: arrays[name] for name in sorted(used)}
 

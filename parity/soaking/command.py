@@ -1,17 +1,15 @@
 """`parity soak`. Exit codes: 0 no example differs, 1 some do, 2 could not check."""
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from parity.check import known, versions
 from parity.generated import PER_STRUCTURE
-from parity.options import EXIT, Pairs, Stages, progress
+from parity.options import EXIT, Pairs, Stages, console, progress
 from parity.pair import registered
 from parity.parallel import in_processes
 from parity.report import files
@@ -23,8 +21,6 @@ from parity.verdict import worst
 FILE = 'soak.jsonl'
 # What costs little: a new structure of the updates takes a compilation of all of them.
 UPDATELESS = tuple(stage for stage in STAGES if stage not in ('update', 'rollout'))
-
-console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 def soak_command(
