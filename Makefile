@@ -48,7 +48,7 @@ soak: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/parity soak $(SOAK) --examples 200 --seed $(SEED) --reports reports/soak-updates \
 		--stage update --stage rollout
 
-# nine pairs, 56 parts of 200 each
+# nine pairs, 28 parts of 400 each
 soak-full: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/parity soak --examples 11200 --seed $(SEED) --reports reports/soak-full
 

@@ -10,10 +10,9 @@ import typer
 from rich.console import Console
 
 from parity import backends, case_files, generated, helper_commands, locate_command, original
-from parity.check import DTYPES, check
+from parity.checking import DTYPES, chosen_of
 from parity.errors import ParityError, unknown
 from parity.execution import Execution
-from parity.locating.first import with_located
 from parity.mutating.command import mutate_command
 from parity.options import (
     EXIT,
@@ -21,6 +20,7 @@ from parity.options import (
     CaseFile,
     Device,
     Dtypes,
+    Jobs,
     Locates,
     Original,
     Pairs,
@@ -37,7 +37,7 @@ from parity.options import (
     progress,
 )
 from parity.pair import find, registered
-from parity.parallel import check_pairs, locating
+from parity.parallel import check_pairs, processes
 from parity.report import text
 from parity.report.folder import Folder
 from parity.report.locating import short
@@ -70,7 +70,7 @@ def run(
     variant: Variant = None,
     tf32: TF32 = False,
     reference: Original = None,
-    jobs: Annotated[int, typer.Option(help='Pairs checked at once; 0 for one per core.', min=0)] = 0,
+    jobs: Jobs = 0,
     where: Locates = True,
 ) -> None:
     """Check pairs on the recorded transitions and on generated cases; a table and reports/."""
@@ -83,14 +83,14 @@ def run(
         raise _steps_without_rollout(stages)
     folder, execution = Folder(reports), Execution(device, reference_device, variant, tf32)
     with progress() as tell:
-        choice, jobs = _choice(stages, dtypes, execution), jobs or os.cpu_count() or 1
+        choice = _choice(stages, dtypes, execution)
+        chosen = original.pairs_of(reference, names, strict=bool(pairs)) if reference else names
+        cases = {name: generated.all_cases(find(name), examples, seed) for name in chosen}
         if reference is None:
-            choice |= {'steps': steps, 'locate': where}
-            verdicts = check_pairs(names, examples, seed, choice, jobs, tell, folder.add)
+            choice |= {'steps': steps, 'seed': seed, 'locate': where}
+            verdicts = check_pairs(cases, choice, processes(jobs), tell, folder.add)
         else:
-            chosen = original.pairs_of(reference, names, strict=bool(pairs))
-            cases = {name: generated.all_cases(find(name), examples, seed) for name in chosen}
-            verdicts = original.check_original(reference, cases, choice, jobs, tell)
+            verdicts = original.check_original(reference, cases, choice, processes(jobs), tell)
     _finish(verdicts, folder, junit)
 
 
@@ -111,17 +111,17 @@ def check_one(
     tf32: TF32 = False,
     reference: Original = None,
     case_file: CaseFile = None,
+    jobs: Jobs = 0,
     where: Locates = True,
 ) -> None:
     """Check one case of one pair: the command that a mismatch prints."""
     case = case_files.chosen(find(pair), case_file, seed, settings, sizes, values, source)
+    chosen_of(find(pair), stages)  # an unknown stage is refused before anything runs
     execution = Execution(device, reference_device, variant, tf32)
     with progress() as tell:
         choice = _choice(stages, dtypes, execution)
         if reference is None:
-            verdicts = [check(pair, cases=[case], progress=tell, **choice)]
-            if where:
-                verdicts = [with_located(verdicts[0], locating(pair, [case], choice, tell))]
+            verdicts = check_pairs({pair: [case]}, {**choice, 'locate': where}, processes(jobs), tell)
         else:
             original.pairs_of(reference, [pair], strict=True)
             verdicts = original.check_original(reference, {pair: [case]}, choice, 1, tell)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from parity.cases import Case, Inputs
-from parity.check import DTYPES, check_stage, known, versions
+from parity.checking import DTYPES, check_stage, known, versions
 from parity.comparison import Leaf
 from parity.computations import SCALES, scaling
 from parity.errors import ParityError

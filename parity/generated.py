@@ -12,7 +12,7 @@ from parity.errors import ParityError, unknown
 from parity.pair import Pair
 from parity.strategies import any_structure, letters_of, structures
 
-PER_STRUCTURE = 200
+PER_STRUCTURE = 400
 
 
 def all_cases(pair: Pair, examples: int, seed: int) -> list[Case]:
@@ -71,7 +71,7 @@ def parse_case(
     return Case(
         seed=seed or 0,
         sizes=parse_sizes(sizes or [], letters_of(pair)),
-        config=parse_settings(settings or [], pair.get_config('reference')),
+        config=parse_settings(settings, pair.get_config('reference')) if settings else {},
         values=parse_style(values or 'plain'),
         source=source or 'generated',
     )

@@ -14,7 +14,7 @@ import numpy as np
 
 from parity import trees
 from parity.cases import Case, batch_of
-from parity.check import DTYPES, Progress, not_run, versions
+from parity.checking import DTYPES, Progress, not_run, versions
 from parity.comparison import Leaf, compare
 from parity.computations import SAMPLES, SCALES
 from parity.errors import ParityError

@@ -36,6 +36,8 @@ Variant = Annotated[
 ]
 TF32 = Annotated[bool, typer.Option('--tf32', help='Let float32 products of the port on a GPU use TF32.')]
 
+Jobs = Annotated[int, typer.Option('--jobs', help='Processes at once; 0 for one per core.', min=0)]
+
 # of a case
 Seed = Annotated[int | None, typer.Option(help='The seed of parameters, values and keys; 0 if none.')]
 Settings = Annotated[list[str] | None, typer.Option('--set', help='A config entry, key=value.')]

@@ -17,7 +17,7 @@ from typing import Any
 
 from parity import backends
 from parity.cases import Case
-from parity.check import check
+from parity.checking import check
 from parity.errors import ParityError
 from parity.pair import Pair, find, load_target
 from parity.parallel import Progress, in_processes

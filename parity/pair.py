@@ -4,7 +4,6 @@ import importlib
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from typing import Any, ClassVar
 
 from parity.backends import JaxSide, TorchSide
@@ -128,6 +127,8 @@ def load_target(target: str, *, where: str) -> Any:
 
 def registered() -> dict[str, Pair]:
     """All pairs of the entry-point group `parity.pairs`, by name."""
+    from importlib.metadata import entry_points
+
     points = sorted(entry_points(group=GROUP), key=lambda point: point.name)
     return {
         point.name: load_target(point.value, where=f'entry point {point.name} of {GROUP}') for point in points

@@ -1,55 +1,101 @@
-"""Several pairs at once, each in a process of its own: compiling the references is what takes the time."""
+"""Several pairs at once, or parts of one, in processes: compiling the references is what takes the time."""
 
 import dataclasses
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from typing import Any, TypeVar
 
 import fixtures
 from parity import backends
 from parity.cases import Case
-from parity.check import check, known
-from parity.generated import all_cases
+from parity.checking import check, known
 from parity.growth import check_growth
 from parity.locating.divergence import Divergence
 from parity.locating.first import with_located
 from parity.locating.locate import locate
-from parity.pair import find
-from parity.stages import STAGES, stages_of
-from parity.verdict import Verdict
+from parity.pair import Pair, find
+from parity.stages import STAGES, UPDATES, stages_of
+from parity.verdict import CaseResult, StageResult, Verdict
 
 Progress = Callable[[str], None]
 Result = TypeVar('Result')
 
 
 def check_pairs(
-    names: Sequence[str],
-    examples: int,
-    seed: int,
+    cases: Mapping[str, Sequence[Case]],
     choice: dict[str, Any],
     jobs: int,
     progress: Progress,
     done: Callable[[Verdict], None] = lambda verdict: None,
 ) -> list[Verdict]:
-    """The verdicts of the pairs `names` on recorded and generated cases, in that order.
+    """The verdict of each pair on its cases.
 
-    jobs: the number of processes; with one, or one pair, everything runs in this process.
+    jobs: the number of processes, each with a pair; where there are more of them than pairs, with a share of
+          a pair's stages. With one, or one share, everything runs in this process.
     done: called in this process with each verdict, as soon as it is there.
     Raises what check raises; then the other pairs are given up.
     """
+    if 1 < jobs > len(cases) and not choice.get('steps'):
+        return _in_shares(cases, choice, jobs, progress, done)
+    names = sorted(cases, key=_longest_first)
     if min(jobs, len(names)) < 2:
-        verdicts = []
+        found = {}
         for name in names:
-            verdicts.append(check_pair(name, examples, seed, choice, progress))
-            done(verdicts[-1])
-        return verdicts
-    order = sorted(names, key=_longest_first)
-    tasks = [(name, examples, seed, choice) for name in order]
-    found = dict(zip(order, in_processes(check_pair, tasks, jobs, progress, done), strict=True))
-    return [found[name] for name in names]
+            found[name] = check_pair(name, cases[name], choice, progress)
+            done(found[name])
+    else:
+        tasks = [(name, cases[name], choice) for name in names]
+        found = dict(zip(names, in_processes(check_pair, tasks, jobs, progress, done), strict=True))
+    return [found[name] for name in cases]
+
+
+def _in_shares(
+    cases: Mapping[str, Sequence[Case]],
+    choice: dict[str, Any],
+    jobs: int,
+    progress: Progress,
+    done: Callable[[Verdict], None],
+) -> list[Verdict]:
+    """The same, with the stages of a pair that share no programs in processes of their own."""
+    tasks = [
+        (name, cases[name], {**choice, 'stages': stages, 'locate': False})
+        for name in cases
+        for stages in _shares(stages_asked(find(name), choice))
+    ]
+    if len(tasks) < 2:
+        found = [check_pair(*task, progress) for task in tasks]
+    else:
+        found = in_processes(check_pair, tasks, jobs, progress)
+    verdicts = []
+    for name in cases:
+        verdict = _joined([part for task, part in zip(tasks, found, strict=True) if task[0] == name])
+        if choice.get('locate'):
+            verdict = with_located(verdict, locating(name, cases[name], choice, progress))
+        done(verdict)
+        verdicts.append(verdict)
+    return verdicts
+
+
+def _shares(stages: Sequence[str]) -> list[list[str]]:
+    """Stages by the programs that they run; each share takes about half of the time."""
+    shares = [s for s in stages if s not in UPDATES], [s for s in stages if s in UPDATES]
+    return [share for share in shares if share]
+
+
+def _joined(verdicts: Sequence[Verdict]) -> Verdict:
+    """One verdict of several on the same cases, in other stages."""
+    rows = zip(*(verdict.cases for verdict in verdicts), strict=True)
+    cases = (dataclasses.replace(row[0], stages=_in_order(row)) for row in rows)
+    seconds = max(verdict.seconds for verdict in verdicts)
+    return dataclasses.replace(verdicts[0], cases=tuple(cases), seconds=seconds)
+
+
+def _in_order(cases: Iterable[CaseResult]) -> tuple[StageResult, ...]:
+    stages = (stage for case in cases for stage in case.stages)
+    return tuple(sorted(stages, key=lambda stage: list(STAGES).index(stage.stage)))
 
 
 def in_processes(
@@ -64,6 +110,7 @@ def in_processes(
     done: called in this process with each result, as soon as it is there.
     Raises what a task raises; then the others are given up.
     """
+    jobs = max(1, min(jobs, len(tasks)))
     context = multiprocessing.get_context('spawn')  # a fork of a process that runs XLA can hang
     lines = context.Queue()
     listener = threading.Thread(target=_relay, args=(lines, progress), daemon=True)
@@ -80,26 +127,29 @@ def in_processes(
         listener.join()
 
 
-def check_pair(name: str, examples: int, seed: int, choice: dict[str, Any], progress: Progress) -> Verdict:
+def check_pair(name: str, cases: Sequence[Case], choice: dict[str, Any], progress: Progress) -> Verdict:
     """The verdict of one pair, in those of the chosen stages that it has; or of a long run.
 
     Its first mismatch is located, if that is chosen, while its programs are still there.
     """
     pair = find(name)
-    common = {key: value for key, value in choice.items() if key not in ('stages', 'steps', 'locate')}
+    common = {key: value for key, value in choice.items() if key not in ('stages', 'steps', 'seed', 'locate')}
     common['progress'] = progress
-    asked = known('stage', choice['stages'] or list(STAGES), list(STAGES))
-    stages = [stage for stage in stages_of(pair) if stage in asked]
     try:
         if steps := choice.get('steps'):
-            return check_growth(pair, steps, sources=fixtures.names(), seed=seed, **common)
-        cases = all_cases(pair, examples, seed)
-        verdict = check(name, cases=cases, stages=stages, **common)
+            return check_growth(pair, steps, sources=fixtures.names(), seed=choice['seed'], **common)
+        verdict = check(name, cases=cases, stages=stages_asked(pair, choice), **common)
         if choice.get('locate'):
             verdict = with_located(verdict, locating(name, cases, choice, progress))
         return verdict
     finally:
         backends.release()  # no other pair uses its programs
+
+
+def stages_asked(pair: Pair, choice: Mapping[str, Any]) -> list[str]:
+    """Those of the chosen stages that a pair has. Raises ParityError for one that there is not."""
+    asked = known('stage', choice['stages'] or list(STAGES), list(STAGES))
+    return [stage for stage in stages_of(pair) if stage in asked]
 
 
 def locating(
@@ -127,6 +177,11 @@ def of_execution(found: Divergence, choice: Mapping[str, Any]) -> Divergence:
 def _longest_first(name: str) -> int:
     """More networks take longer to compile, and what takes longest must not start last."""
     return -len(find(name).forward)
+
+
+def processes(jobs: int) -> int:
+    """So many processes; for 0 one for each core."""
+    return jobs or os.cpu_count() or 1
 
 
 def _threads(jobs: int) -> int:

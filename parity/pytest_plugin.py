@@ -25,7 +25,7 @@ import pytest
 
 from parity import backends
 from parity.cases import Case
-from parity.check import DTYPES, check
+from parity.checking import DTYPES, check
 from parity.errors import MismatchError, ParityError
 from parity.functions import check_functions
 from parity.locating.divergence import Divergence

@@ -24,6 +24,9 @@ STAGES: dict[str, str] = {
     'actions': 'sampled actions of a batch and of one observation, at temperatures 0, 0.7 and 1 and at none',
 }
 
+# Stages that run the agents' updates, and no program of the others.
+UPDATES = ('update', 'rollout')
+
 FULL, PARTIAL = (('full_update', True),), (('full_update', False),)
 LOSSES = (
     LossCall('pretraining', 'pretraining_loss'),

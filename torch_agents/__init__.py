@@ -1,26 +1,16 @@
-"""The offline-RL agents in PyTorch, ported from `reference_jax`."""
+"""The offline-RL agents in PyTorch, ported from `reference_jax`.
 
-from torch_agents.checkpoints import load, save
-from torch_agents.crl_infonce import CRLInfoNCEAgent
-from torch_agents.dino_rebrac import DINOReBRACAgent
-from torch_agents.fb_repr import FBReprAgent
-from torch_agents.hilp import HILPAgent
-from torch_agents.infom import InFOMAgent
-from torch_agents.iql import IQLAgent
-from torch_agents.mbpo_rebrac import MBPOReBRACAgent
-from torch_agents.rebrac import ReBRACAgent
-from torch_agents.td_infonce import TDInfoNCEAgent
+Importing the package imports torch when one of its names is used, not before.
+"""
+
+import importlib
 
 __all__ = ['agents', 'load', 'save']
 
-agents = {
-    'crl_infonce': CRLInfoNCEAgent,
-    'dino_rebrac': DINOReBRACAgent,
-    'fb_repr': FBReprAgent,
-    'hilp': HILPAgent,
-    'infom': InFOMAgent,
-    'iql': IQLAgent,
-    'mbpo_rebrac': MBPOReBRACAgent,
-    'rebrac': ReBRACAgent,
-    'td_infonce': TDInfoNCEAgent,
-}
+_MODULES = {'agents': 'registry', 'load': 'checkpoints', 'save': 'checkpoints'}
+
+
+def __getattr__(name):
+    if name not in _MODULES:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(importlib.import_module(f'{__name__}.{_MODULES[name]}'), name)

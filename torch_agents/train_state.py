@@ -4,7 +4,6 @@ import functools
 
 import torch
 import torch.nn as nn
-from torch.func import functional_call
 
 
 class TrainState(nn.Module):
@@ -18,6 +17,7 @@ class TrainState(nn.Module):
     def __init__(self, networks):
         super().__init__()
         self.step = 0
+        self._slots = {}
         for name, module in networks.items():
             self.add_module(f'modules_{name}', module)
 
@@ -44,16 +44,34 @@ class TrainState(nn.Module):
 
     def forward(self, *args, name, params=None, **kwargs):
         """The output of network `name`: trained if params are given, else frozen (the stored values)."""
-        module, prefix = getattr(self, f'modules_{name}'), f'modules_{name}.'
-        if params is None:
-            params = {path: param.detach() for path, param in self.subtree(name).items()}
-        params = {path.removeprefix(prefix): params[path] for path in self.subtree(name)}
-        return functional_call(module, params, args, kwargs)
+        slots = self.slots(name)
+        stored = [owner[key] for _, owner, key in slots]
+        try:
+            for (path, owner, key), param in zip(slots, stored, strict=True):
+                owner[key] = param.detach() if params is None else params[path]
+            return getattr(self, f'modules_{name}')(*args, **kwargs)
+        finally:
+            for (_, owner, key), param in zip(slots, stored, strict=True):
+                owner[key] = param
+
+    def slots(self, name):
+        """Where network `name` keeps its parameters: (whole path, dict of the layer, key in it) of each.
+
+        Found once: `functional_call` searches them in every call, and takes as long as a small network.
+        """
+        if name not in self._slots:
+            prefix = f'modules_{name}'
+            self._slots[name] = [
+                (f'{path}.{key}', layer._parameters, key)
+                for path, layer in getattr(self, prefix).named_modules(prefix=prefix)
+                for key in layer._parameters
+                if layer._parameters[key] is not None
+            ]
+        return self._slots[name]
 
     def subtree(self, name):
         """The live parameters of network `name`, under their whole paths."""
-        module = getattr(self, f'modules_{name}')
-        return dict(module.named_parameters(prefix=f'modules_{name}'))
+        return {path: owner[key] for path, owner, key in self.slots(name)}
 
     def select(self, name):
         """Network `name` as a function; pass `params=grad_params` to train it, nothing to read it frozen."""

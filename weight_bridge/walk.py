@@ -1,6 +1,6 @@
 """The walk over a module: the place of every parameter and running statistic by the rules."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -32,6 +32,7 @@ class Place:
 
 
 ROOT = Place()
+HOLDS_NOTHING = Rule()
 
 
 def walk(
@@ -48,7 +49,7 @@ def walk(
         yield from _without_rule(module, place, str(error))
         return
     whole = any('.' in name for name in parts)
-    for name, parameter in module.named_parameters(recurse=whole, remove_duplicate=False):
+    for name, parameter in _parameters(module, whole):
         yield _leaf(place, name, parameter, parts.get(name, (Part(name, SAME),)), PARAMS)
     for name, found in rule.statistics.items():
         if (buffer := getattr(module, name)) is not None:
@@ -59,8 +60,17 @@ def walk(
 
 def _rule(module: nn.Module) -> Rule:
     """A module that holds nothing and declares nothing needs no row."""
-    holds = [*module.parameters(recurse=False), *module.buffers(recurse=False)]
-    return rule_of(module) if holds or getattr(module, 'flax_rule', None) is not None else Rule()
+    tensors = (*module._parameters.values(), *module._buffers.values())
+    holds = any(tensor is not None for tensor in tensors)
+    return rule_of(module) if holds or getattr(module, 'flax_rule', None) is not None else HOLDS_NOTHING
+
+
+def _parameters(module: nn.Module, whole: bool) -> Iterable[tuple[str, nn.Parameter]]:
+    """The parameters of a module alone, or with those of its submodules."""
+    if whole:
+        return module.named_parameters(remove_duplicate=False)
+    # named_parameters() for one module is what a walk through a large one would spend its time on
+    return [(name, found) for name, found in module._parameters.items() if found is not None]
 
 
 def _without_rule(module: nn.Module, place: Place, found: str) -> Iterator[Problem]:

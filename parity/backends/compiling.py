@@ -6,7 +6,6 @@ import gc
 import itertools
 import os
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +17,15 @@ from parity.errors import ParityError
 
 # XLA's CPU compiler is what a check spends its time on. Without its optimiser it is four times faster, and
 # the results differ by rounding; compiling one piece of code instead of 32 side by side saves a third more.
-COMPILER = {
+COMPILER: dict[str, Any] = {
     'xla_backend_optimization_level': 0,
     'xla_cpu_parallel_codegen_split_count': 1,
 }
+OF_OLDER = {'xla_cpu_use_fusion_emitters': False}
 NO_SUCH_EMITTERS = (0, 11)  # of jaxlib; XLA ends the process for what it does not know
-if tuple(map(int, version('jaxlib').split('.')[:2])) < NO_SUCH_EMITTERS:
-    COMPILER['xla_cpu_use_fusion_emitters'] = False
 # What agents jit themselves makes initial parameters, which are compared exactly: level 1 has the bits of the
 # default one in half its time.
-OF_AGENTS = {**COMPILER, 'xla_backend_optimization_level': 1}
+LEVEL_OF_AGENTS = {'xla_backend_optimization_level': 1}
 
 # On a GPU: results that are the same each time, without trying which of many kernels is the fastest.
 ON_GPU = {'xla_gpu_deterministic_ops': True, 'xla_gpu_autotune_level': 0}
@@ -44,11 +42,21 @@ def prepare() -> None:
 
     Leaves the compiler alone where XLA_FLAGS is set.
     """
-    flags = (f'--{name}={str(value).lower()}' for name, value in OF_AGENTS.items())
+    options = {**compiler_options(), **LEVEL_OF_AGENTS}
+    flags = (f'--{name}={str(value).lower()}' for name, value in options.items())
     os.environ.setdefault('XLA_FLAGS', ' '.join(flags))
     os.environ.setdefault('JAX_DEFAULT_DEVICE', 'cpu')  # a GPU is used where it is asked for, see `on`
     os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # and shared with torch
     gc.set_threshold(COLLECT_AFTER)
+
+
+@functools.cache
+def compiler_options() -> dict[str, Any]:
+    """XLA's options for programs of checks on a CPU, as far as the installed version has them."""
+    from importlib.metadata import version
+
+    installed = tuple(map(int, version('jaxlib').split('.')[:2]))
+    return {**COMPILER, **(OF_OLDER if installed < NO_SUCH_EMITTERS else {})}
 
 
 def require_x64() -> None:
@@ -117,7 +125,7 @@ def compiled(function: Callable[..., Any], dtype: str, device: str, *static: Any
             return as_written(call, None if dtype == 'float32' else scales)(*args)
 
     run.__name__ = function.__name__  # what compilation logs and profiles show
-    return jax.jit(run, compiler_options=COMPILER if device == 'cpu' else ON_GPU)
+    return jax.jit(run, compiler_options=compiler_options() if device == 'cpu' else ON_GPU)
 
 
 def eager(function: Callable[..., Any], dtype: str, *static: Any) -> Callable[..., Any]:

@@ -94,7 +94,7 @@ class TorchSide:
         for call in calls:
             leaves, gradients = self._loss(call, batch, key)
             values |= trees.with_prefix(call.name, leaves)
-            grads |= {} if call.frozen else trees.with_prefix(call.name, gradients)
+            grads |= trees.with_prefix(call.name, gradients)
         return values, grads
 
     def reach(self, calls: Calls, batch: Arrays, key: np.ndarray) -> Arrays:
@@ -135,7 +135,7 @@ class TorchSide:
             loss, info = self.call(call, batch, key)
         if loss.requires_grad:
             loss.backward()
-        grads = trees.flat(weight_bridge.grads_to_flax(self.agent.network), np.asarray)
+        grads = {} if call.frozen else trees.flat(weight_bridge.grads_to_flax(self.agent.network), np.asarray)
         self.agent.network.zero_grad()
         values = {'loss': loss, 'info': info, 'draws': draw_leaves(log), 'contractions': contractions}
         return trees.flat(values, self._numpy), grads

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from parity.check import check_stage
+from parity.checking import check_stage
 from parity.errors import ParityError
 from parity.runs import Runs
 from parity.stages import stages_of

@@ -16,7 +16,7 @@ from unittest import mock
 
 import numpy as np
 
-from parity.backends.compiling import COMPILER
+from parity.backends.compiling import compiler_options
 from parity.locating.losses import ReferenceLoss
 from parity.locating.structures import bound, is_array, mapped
 from parity.trees import Arrays, subtree
@@ -168,7 +168,7 @@ def compiled(function: Callable[..., Any], loss: ReferenceLoss) -> Any:
     """function(params, data) of the reference's loss, compiled as fast as can be, in float64."""
     import jax
 
-    options = COMPILER if jax.default_backend() == 'cpu' else None
+    options = compiler_options() if jax.default_backend() == 'cpu' else None
     with jax.enable_x64(True):
         results = jax.jit(function, compiler_options=options)(loss.params, loss.data)
         return jax.block_until_ready(results)  # type: ignore[no-untyped-call]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from parity.check import known, versions
+from parity.checking import known, versions
 from parity.functions import FunctionRuns
 from parity.locating.causes import UNKNOWN, Cause
 from parity.locating.counterfactuals import Counterfactual, applied

@@ -1,6 +1,5 @@
 """`parity mutate`: would the stages notice? Exit code 0: every mutant killed or equivalent, 1: not so."""
 
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +15,9 @@ from parity.mutating import report, results
 from parity.mutating.mutants import Mutant, operators_of
 from parity.mutating.mutate import LIMIT, mutate
 from parity.mutating.results import Result
+from parity.options import Jobs
 from parity.pair import registered
+from parity.parallel import processes
 from parity.report import files
 
 # a pipe has no width: wide enough for the table
@@ -28,7 +29,7 @@ def mutate_command(
     pairs: Annotated[
         list[str] | None, typer.Argument(help='Registered names or module:ATTR; all registered if none.')
     ] = None,
-    jobs: Annotated[int, typer.Option(help='Mutants tried at once; 0 for one per core.', min=0)] = 0,
+    jobs: Jobs = 0,
     sample: Annotated[
         int | None,
         typer.Option(
@@ -69,7 +70,7 @@ def mutate_command(
     with path.open('a') as file, _progress() as progress:
         task = progress.add_task('the references', total=len(chosen), completed=len(found))
         tell = lambda line: progress.update(task, description=line)  # noqa: E731
-        for result in mutate(plan, left, jobs or os.cpu_count() or 1, tell, limit, locate) if left else ():
+        for result in mutate(plan, left, processes(jobs), tell, limit, locate) if left else ():
             found.append(result)
             file.write(result.line() + '\n')
             file.flush()

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Literal
 
-from parity.check import DTYPES, check_stage
+from parity.checking import DTYPES, check_stage
 from parity.mutating import loading
 from parity.mutating.answers import Answers, Recorded, read
 from parity.pair import find

@@ -1,17 +1,16 @@
 """`parity soak`. Exit codes: 0 no example differs, 1 some do, 2 could not check."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from parity.check import known, versions
+from parity.checking import known, versions
 from parity.generated import PER_STRUCTURE
-from parity.options import EXIT, Pairs, Stages, console, progress
+from parity.options import EXIT, Jobs, Pairs, Stages, console, progress
 from parity.pair import registered
-from parity.parallel import in_processes
+from parity.parallel import in_processes, processes
 from parity.report import files
 from parity.soaking import report
 from parity.soaking.parts import Part, Result, check_part, parts_of, read
@@ -30,7 +29,7 @@ def soak_command(
     seed: Annotated[int, typer.Option(help='The seed of the examples.')] = 0,
     reports: Annotated[Path, typer.Option(help='The folder for soak.jsonl and soak.html.')] = Path('reports'),
     resume: Annotated[bool, typer.Option(help='Go on with the results in the reports folder.')] = True,
-    jobs: Annotated[int, typer.Option(help='Pairs checked at once; 0 for one per core.', min=0)] = 0,
+    jobs: Jobs = 0,
     size: Annotated[
         int, typer.Option('--part', help='Examples of one structure.', min=1, max=PER_STRUCTURE)
     ] = PER_STRUCTURE,
@@ -53,7 +52,7 @@ def soak_command(
             file.write(result.line() + '\n')
             file.flush()
 
-        in_processes(check_part, [(part,) for part in left], jobs or os.cpu_count() or 1, tell, done)
+        in_processes(check_part, [(part,) for part in left], processes(jobs), tell, done)
     _finish([earlier[part] for part in parts], _others(earlier, parts), reports)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from parity import backends
-from parity.check import check
+from parity.checking import check
 from parity.generated import part_of
 from parity.pair import Pair, find
 from parity.report import files

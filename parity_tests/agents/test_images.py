@@ -13,7 +13,7 @@ import torch
 import parity
 from parity import Case, MismatchError, registered
 from parity.batches import Style
-from parity.check import DTYPES, check_stage
+from parity.checking import DTYPES, check_stage
 from parity.pair import find
 from parity.runs import Runs
 from parity.stages import stages_of

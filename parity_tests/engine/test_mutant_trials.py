@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from parity.cases import Case
-from parity.check import check_stage
+from parity.checking import check_stage
 from parity.errors import ParityError
 from parity.mutating import plan, results, trial
 from parity.mutating.answers import Answers, Recorded, answer, questions_of, structures_of

@@ -6,18 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from parity import Case, check
+from parity import Case, Verdict, check
 from parity.errors import ParityError
+from parity.generated import all_cases
+from parity.pair import find
 from parity.parallel import check_pairs
 
 CHOICE = {'stages': ['config'], 'dtypes': ('float64',), 'device': 'cpu'}
 NAMES = ['td_infonce', 'iql', 'hilp']
+CASES = {name: all_cases(find(name), 1, 0) for name in NAMES}
 
 
 def test_processes_change_nothing() -> None:
     lines: list[str] = []
-    alone = check_pairs(NAMES, 1, 0, CHOICE, 1, lines.append)
-    together = check_pairs(NAMES, 1, 0, CHOICE, 2, lines.append)
+    alone = check_pairs(CASES, CHOICE, 1, lines.append)
+    together = check_pairs(CASES, CHOICE, 2, lines.append)
     assert [verdict.pair for verdict in together] == NAMES
     assert [[case.command for case in verdict.cases] for verdict in together] == [
         [case.command for case in verdict.cases] for verdict in alone
@@ -26,15 +29,28 @@ def test_processes_change_nothing() -> None:
     assert sorted(lines[: len(lines) // 2]) == sorted(lines[len(lines) // 2 :])
 
 
+def test_shares_of_the_stages_change_nothing() -> None:
+    """With more processes than pairs, updates run beside the rest."""
+    cases = {'parity_tests.engine.broken_ports:MEAN_FOR_MIN': [Case(seed=3), Case(seed=4, sizes={'B': 2})]}
+    choice = {'stages': None, 'dtypes': ('float64',), 'device': 'cpu'}
+    (alone,), (shared,) = (check_pairs(cases, choice, jobs, lambda line: None) for jobs in (1, 2))
+    assert alone.outcome == shared.outcome == 'mismatch'
+    assert margins_of(shared) == margins_of(alone)
+
+
+def margins_of(verdict: Verdict) -> list[tuple[str, str, float]]:
+    return [(stage.stage, leaf.path, leaf.margin) for _, stage in verdict.stages() for leaf in stage.leaves]
+
+
 def test_an_error_of_a_process_arrives_whole() -> None:
     with pytest.raises(ParityError, match='unknown stage: losss') as error:
-        check_pairs(NAMES, 1, 0, {**CHOICE, 'stages': ['losss']}, 2, lambda line: None)
+        check_pairs(CASES, {**CHOICE, 'stages': ['losss']}, 2, lambda line: None)
     assert len(str(error.value).splitlines()) == 5
 
 
 def test_a_run_asks_a_pair_for_the_stages_that_it_has() -> None:
     stages = {**CHOICE, 'stages': ['config', 'contractions']}
-    (verdict,) = check_pairs(['iql'], 1, 0, stages, 1, lambda line: None)
+    (verdict,) = check_pairs({'iql': CASES['iql']}, stages, 1, lambda line: None)
     assert {stage.stage for _, stage in verdict.stages()} == {'config'}
 
 

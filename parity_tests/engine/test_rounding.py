@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from jax import lax
 
-from parity.backends.compiling import COMPILER, compiled
+from parity.backends.compiling import compiled, compiler_options
 from parity.backends.rounding import EXACT, FACTORS, as_written, factors, loop_counts
 
-OPTIONS = COMPILER
+OPTIONS = compiler_options()
 EPS = float(np.finfo(np.float64).eps)
 X = np.random.default_rng(0).normal(size=(4, 3))
 

@@ -4,7 +4,6 @@ import functools
 import platform
 import time
 from collections.abc import Callable, Iterable, Sequence
-from importlib.metadata import PackageNotFoundError, version
 
 from parity import backends
 from parity.cases import Case
@@ -53,9 +52,7 @@ def check(
     execution = Execution(device, reference_device, variant, tf32)
     target = pair if isinstance(pair, str) else pair.name
     pair = find(pair) if isinstance(pair, str) else pair
-    stages = known('stage', stages_of(pair) if stages is None else stages, list(STAGES))
-    if lacking := [stage for stage in stages if not pair.has(stage)]:
-        raise _without(pair, lacking)
+    stages = chosen_of(pair, stages)
     dtypes = known('dtype', dtypes, list(DTYPES))
     tell = progress or (lambda _: None)
     results: list[CaseResult] = []
@@ -77,6 +74,8 @@ def check(
 
 def versions() -> dict[str, str]:
     """The versions of everything that computes."""
+    from importlib.metadata import PackageNotFoundError, version
+
     found = {'python': platform.python_version(), 'machine': platform.machine()}
     for package in PACKAGES:
         try:
@@ -98,6 +97,14 @@ def known(kind: str, names: Sequence[str], options: list[str]) -> list[str]:
                 kind, name, options, where='parity.check', next_step=f'name one of: {", ".join(options)}'
             )
     return list(names)
+
+
+def chosen_of(pair: Pair, stages: Sequence[str] | None) -> list[str]:
+    """The stages, all of the pair if None. Raises ParityError for what is none, or none of the pair."""
+    stages = known('stage', stages_of(pair) if stages is None else stages, list(STAGES))
+    if lacking := [stage for stage in stages if not pair.has(stage)]:
+        raise _without(pair, lacking)
+    return stages
 
 
 def _check_case(runs: Runs, stages: list[str], dtypes: list[str], tell: Progress) -> tuple[StageResult, ...]:
