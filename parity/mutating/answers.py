@@ -12,7 +12,7 @@ from parity.batches import STYLES, Style
 from parity.cases import Case, Inputs
 from parity.expected import Expected
 from parity.pair import Pair, find
-from parity.runs import Runs
+from parity.runs import MORE_SAMPLES, Runs
 from parity.sides import State
 from parity.stages import Runner, stages_of
 from parity.strategies import letters_of
@@ -157,9 +157,14 @@ def _singles(stages: tuple[str, ...], structure: int, style: int) -> tuple[str, 
     return tuple(stage for stage in stages if stage != 'config' and (structure == 0 or stage == 'forward'))
 
 
-def answer(pair: Pair, question: Question) -> Answers:
-    """Run the reference on a case, for the stages that are asked for."""
+def answer(pair: Pair, question: Question, *, careful: bool = False) -> Answers:
+    """Run the reference on a case, for the stages that are asked for.
+
+    careful: with as many samples of its noise as `Runs.compare` takes where fewer may be small by luck.
+    """
     runs = Runs(pair, question.case)
+    if careful:
+        runs.samples = dict.fromkeys(runs.samples, MORE_SAMPLES)
     asked = [(stage, 'float64') for stage in question.doubles]
     asked += [(stage, 'float32') for stage in question.singles]
     expected = {(stage, dtype): runs.expected(stage, dtype) for stage, dtype in asked}
@@ -168,14 +173,14 @@ def answer(pair: Pair, question: Question) -> Answers:
     return Answers(question.case, runs.inputs, expected, states)
 
 
-def answer_all(name: str, folder: Path, tell: Callable[[str], None]) -> list[Path]:
-    """Write the answers of a pair's reference, a file for each case; their paths in order."""
+def answer_all(name: str, folder: Path, careful: bool, tell: Callable[[str], None]) -> list[Path]:
+    """Write the answers of a pair's reference, a file for each case; their paths in order. See `answer`."""
     pair, paths = find(name), []
     folder.mkdir(parents=True)
     for i, question in enumerate(questions_of(pair)):
         tell(f'{name}: the reference of {question.case.describe()}')
         path = folder / f'{i}.pickle'
-        path.write_bytes(pickle.dumps(answer(pair, question)))
+        path.write_bytes(pickle.dumps(answer(pair, question, careful=careful)))
         paths.append(path)
     release()  # no other pair uses its programs
     return paths

@@ -1,5 +1,6 @@
 """Trials hang, crash and eat memory without harm to the run; and a user's one-file port from end to end."""
 
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -11,11 +12,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from parity.cases import Case
 from parity.checking import check_stage
 from parity.errors import ParityError
+from parity.mutating import mutate as mutating
 from parity.mutating import plan, results, trial
 from parity.mutating.answers import Answers, Recorded, answer, questions_of, structures_of
 from parity.mutating.mutants import mutants_of
@@ -294,3 +297,46 @@ def test_twin_without_what_separates_some_never_differ() -> None:
         for key, values in CRL_INFONCE.switches.items()
     ]
     assert len(set(columns)) < len(columns)
+
+
+@pytest.mark.parametrize('margin_of_many', ['small', 'large'])
+def test_a_port_that_differs_by_too_few_samples_is_asked_for_with_more(
+    margin_of_many: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Four samples of the noise can be zero by luck; what differs with sixteen is no luck, and is refused."""
+    careful_for: list[str] = []
+
+    def answered(function: object, asked: list[tuple[str, Path, bool]], *_: object) -> list[list[Path]]:
+        careful_for.extend(pair for pair, _, careful in asked if careful)
+        return [[folder] for _, folder, _ in asked]
+
+    def traced(function: object, tasks: list[Task], *_: object) -> Iterator[Ended]:
+        for i, task in enumerate(tasks):
+            ((pair, (path,)),) = task.answers.items()
+            lucky = path.is_relative_to(tmp_path / 'answers') or margin_of_many == 'large'
+            found = Found('mismatch', pair, 'a case') if pair == 'hilp' and lucky else None
+            yield Ended(i, Outcome(found, reached={} if found else {pair: [{}]}), 0.0)
+
+    monkeypatch.setattr(mutating, 'in_processes', answered)
+    monkeypatch.setattr(mutating.running, 'run', traced)
+    prepare = lambda: mutating._prepared(plan.Plan({}, {}, []), ['iql', 'hilp'], tmp_path, 1, 1.0, print)  # noqa: E731
+    if margin_of_many == 'large':
+        with pytest.raises(ParityError, match='hilp: the unmutated port does not match'):
+            prepare()
+    else:
+        answers, reached = prepare()
+        assert answers['hilp'] == [tmp_path / 'careful' / '0']
+        assert reached == {'iql': [{}], 'hilp': [{}]}
+    assert careful_for == ['hilp']
+
+
+def test_careful_answers_have_more_of_the_noise() -> None:
+    question = dataclasses.replace(questions_of(IQL)[0], doubles=('loss',), singles=())
+    few, many = (
+        answer(IQL, question, careful=careful).expected['loss', 'float64'] for careful in (False, True)
+    )
+    allowed = [
+        {path: float(np.max(one.allowed)) for path, one in each.tolerances.items()} for each in (few, many)
+    ]
+    assert all(allowed[1][path] >= allowed[0][path] for path in allowed[0])
+    assert allowed[0] != allowed[1]
