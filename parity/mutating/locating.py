@@ -11,12 +11,23 @@ from parity.mutating.changes import changed_lines
 from parity.mutating.trial import Found, Outcome, Task, quiet
 from parity.pair import find
 
-STAGES = ('config', 'params', 'forward', 'loss', 'grads', 'update', 'actions')
+# Where to look for what a stage shows. Contractions are values on the way to the losses; and networks are
+# looked into in a loss, if it differs as well: there each module is repeated by itself.
+LOOKED_AT = {
+    'config': 'config',
+    'params': 'params',
+    'forward': None,
+    'contractions': 'loss',
+    'loss': 'loss',
+    'grads': 'grads',
+    'update': 'update',
+    'actions': 'actions',
+}
 
 
 def can_locate(found: Found) -> bool:
     """Whether there is anything to locate: values that differ in float64."""
-    return found.kind == 'mismatch' and found.stage in STAGES and found.dtype == 'float64'
+    return found.kind == 'mismatch' and found.stage in LOOKED_AT and found.dtype == 'float64'
 
 
 def locate(
@@ -30,7 +41,7 @@ def locate(
     answers = [read(path) for path in task.answers[found.pair]]
     case = next(each.case for each in answers if each.case.describe() == found.case)
     with loading.replaced(task.texts, task.folder):
-        findings = parity.locate(find(found.pair), case=case, stage=found.stage).findings
+        findings = parity.locate(find(found.pair), case=case, stage=LOOKED_AT[found.stage]).findings
     changed = {
         (f'{module.rpartition(".")[2]}.py', line)
         for module, text in task.texts.items()
