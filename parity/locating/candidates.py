@@ -14,6 +14,8 @@ from parity.locating.syntax import rewritten
 
 # How torch calls what Flax calls otherwise.
 ALIASES = {'epsilon': ('eps', 'epsilon'), 'momentum': ('momentum',), 'negative_slope': ('negative_slope',)}
+# What the cause is called where a module agrees once it has the reference's value of a setting.
+OTHER_SETTING = 'other setting'
 
 
 def other_settings(modules: Sequence[Any], reference: dict[str, Any]) -> Iterator[Counterfactual]:
@@ -22,18 +24,19 @@ def other_settings(modules: Sequence[Any], reference: dict[str, Any]) -> Iterato
     for name, value in reference.items():
         for own in ALIASES.get(name, (name,)):
             if isinstance(getattr(first, own, None), int | float) and getattr(first, own) != value:
-                row = 'normalisation epsilon' if own.startswith('eps') else 'other setting'
-                yield _set(row, modules, own, value)
+                row = 'normalisation epsilon' if own.startswith('eps') else OTHER_SETTING
+                yield with_setting(row, modules, own, value)
     for name, value in vars(first).items():
         if isinstance(value, bool) and not name.startswith('_'):
-            row = 'training mode' if name == 'training' else 'other setting'
-            yield _set(row, modules, name, not value)
+            row = 'training mode' if name == 'training' else OTHER_SETTING
+            yield with_setting(row, modules, name, not value)
         if name in ('eps', 'epsilon'):
             for eps in (1e-6, 1e-5, 1e-3, 1e-8, 1e-12):
-                yield _set('normalisation epsilon', modules, name, eps)
+                yield with_setting('normalisation epsilon', modules, name, eps)
 
 
-def _set(row: str, modules: Sequence[Any], name: str, value: Any) -> Counterfactual:
+def with_setting(row: str, modules: Sequence[Any], name: str, value: Any) -> Counterfactual:
+    """Modules of one class with another value of an attribute. Raises AttributeError if they have none."""
     first = modules[0]
     description = f'{type(first).__name__}.{name} = {value!r} instead of {getattr(first, name)!r}'
     return Counterfactual(row, description, functools.partial(settings, modules, name, value))

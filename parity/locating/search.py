@@ -9,7 +9,8 @@ from typing import Any
 
 from parity.checking import known, versions
 from parity.functions import FunctionRuns
-from parity.locating.causes import UNKNOWN, Cause
+from parity.locating.causes import UNKNOWN, Cause, Piece, find_cause
+from parity.locating.construction import Makes, made_otherwise, watched
 from parity.locating.counterfactuals import Counterfactual, applied
 from parity.locating.defaults import config_finding, initial_findings, raised
 from parity.locating.differing import Tell, first_differing, in_loss, in_order
@@ -45,6 +46,7 @@ class Locating:
             call_of(runs, loss)
             self.stages = [name for name in self.stages if name in ('loss', 'grads')]
         self.seconds = SECONDS
+        self.makes: Makes = {}
         self.undone: list[Counterfactual] = []  # the causes that were found, loss by loss
         self.found = Divergence(runs.pair.name, self._described(), command, versions=versions())
 
@@ -57,7 +59,9 @@ class Locating:
         if not isinstance(self.runs, FunctionRuns):
             _ = self.runs.config  # a bad batch or configuration is refused before anything runs
         first_in = functools.partial(first_differing, self.runs, self.stages, self.loss)
-        if stages := first_in('float64', self.tell):
+        with watched() as self.makes:  # the port is made when it is first asked for something
+            stages = first_in('float64', self.tell)
+        if stages:
             self._add(stages=tuple(stages))
             with self.runs.settings():
                 self._locate(stages)
@@ -93,8 +97,10 @@ class Locating:
     def _in_losses(self, stages: list[StageResult]) -> None:
         causes: list[Finding] = []
         rest: list[Finding] = []
+        made: list[Finding] = []
         explained: list[bool | None] = []
         for look in self._looks(stages):
+            made += self._made_otherwise(look)
             explains = self._explained(look)
             causes, rest = causes + look.causes(), rest + look.others()
             for _ in range(AGAIN):
@@ -105,12 +111,28 @@ class Locating:
                 causes, rest = causes + look.causes(), rest + look.others()
             explained.append(explains)
         drawn = [_of_draw(loss, finding) for loss, finding in self._draws(stages)]
-        self._add(findings=tuple(_merged(causes, rest, drawn)))
+        explained_by_them = [one for one in made if one.is_explained]
+        others = [one for one in made if not one.is_explained]
+        self._add(findings=tuple(_merged([*explained_by_them, *causes, *others], rest, drawn)))
         if explained:
             self._add(explained=None if all(x is None for x in explained) else all(explained))
         self._reach(stages)
         if not self.found.findings:
             self._raising(stages[0]) if stages[0].outcome == 'error' else self._note(_TOO_SMALL)
+
+    def _made_otherwise(self, look: Look) -> list[Finding]:
+        """The lines that make modules with other settings; undone from now on, if that makes all agree."""
+        if look.layers is None or not look.rows:  # these are to show the modules as they are
+            return []
+        modules, findings = look.layers.loss.modules, []
+        for other in made_otherwise(look.layers.reference, modules, self.makes):
+            cause = None
+            if hasattr(modules[other.paths[0]], other.name):
+                piece = Piece(look.judge.margin, lambda other=other: iter([other.undone(modules)]))  # type: ignore[misc]
+                cause, counterfactual = find_cause(piece, self.undone)
+                self.undone += [counterfactual] if counterfactual else []
+            findings.append(other.finding(look.loss, cause if cause and cause.known else None))
+        return findings
 
     def _explained(self, look: Look) -> bool | None:
         """Look for lines, modules and causes; whether all agrees with these undone."""
