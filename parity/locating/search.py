@@ -4,28 +4,29 @@ import dataclasses
 import functools
 import itertools
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from parity.checking import known, versions
 from parity.functions import FunctionRuns
-from parity.locating.causes import UNKNOWN, Cause, Piece, find_cause
+from parity.locating.causes import UNKNOWN, Piece, find_cause
 from parity.locating.construction import Makes, made_otherwise, watched
 from parity.locating.counterfactuals import Counterfactual, applied
 from parity.locating.defaults import config_finding, initial_findings, raised
 from parity.locating.differing import Tell, first_differing, in_loss, in_order
-from parity.locating.divergence import Divergence, Finding, Place
+from parity.locating.divergence import Divergence, Finding
 from parity.locating.draws import DrawFinding, draw_findings, draws
 from parity.locating.layers import Layers
 from parity.locating.looks import Look
 from parity.locating.pieces import Judge
+from parity.locating.places import merged, of_draw, of_update
 from parity.locating.reach import reach_table
 from parity.locating.reads import read_programs
-from parity.locating.update_lines import line_of
-from parity.locating.updates import UpdateFinding, updates
+from parity.locating.signatures import other_defaults
+from parity.locating.updates import updates
 from parity.locating.values import Values, call_of
 from parity.runs import Runs
-from parity.sides import LossCall
+from parity.sides import LossCall, UpdateCall
 from parity.verdict import StageResult
 
 # For the causes of all losses together; each loss is given half of what is left.
@@ -97,10 +98,11 @@ class Locating:
     def _in_losses(self, stages: list[StageResult]) -> None:
         causes: list[Finding] = []
         rest: list[Finding] = []
-        made: list[Finding] = []
+        elsewhere: list[Finding] = []
         explained: list[bool | None] = []
         for look in self._looks(stages):
-            made += self._made_otherwise(look)
+            elsewhere += self._made_otherwise(look)
+            elsewhere += self._defaults_of(look.judge.call, 'loss', look.loss) if look.judge.call else []
             explains = self._explained(look)
             causes, rest = causes + look.causes(), rest + look.others()
             for _ in range(AGAIN):
@@ -110,10 +112,11 @@ class Locating:
                 explains = self._explained(look)
                 causes, rest = causes + look.causes(), rest + look.others()
             explained.append(explains)
-        drawn = [_of_draw(loss, finding) for loss, finding in self._draws(stages)]
-        explained_by_them = [one for one in made if one.is_explained]
-        others = [one for one in made if not one.is_explained]
-        self._add(findings=tuple(_merged([*explained_by_them, *causes, *others], rest, drawn)))
+        drawn = [of_draw(loss, finding) for loss, finding in self._draws(stages)]
+        # what shows where it is used: certain, or at least likelier than a line without a cause
+        elsewhere.sort(key=lambda finding: not finding.is_explained)
+        known = [finding for finding in elsewhere if finding.is_explained]
+        self._add(findings=tuple(merged([*known, *causes, *elsewhere[len(known) :]], rest, drawn)))
         if explained:
             self._add(explained=None if all(x is None for x in explained) else all(explained))
         self._reach(stages)
@@ -133,6 +136,12 @@ class Locating:
                 self.undone += [counterfactual] if counterfactual else []
             findings.append(other.finding(look.loss, cause if cause and cause.known else None))
         return findings
+
+    def _defaults_of(self, call: LossCall | UpdateCall, stage: str, loss: str = '') -> list[Finding]:
+        """Arguments that an agent is called without, whose defaults differ."""
+        if self.runs.pair.losses:  # it has functions of its own in the place of methods
+            return []
+        return other_defaults(self.runs.pair, call.method, dict(call.options), stage, loss)
 
     def _explained(self, look: Look) -> bool | None:
         """Look for lines, modules and causes; whether all agrees with these undone."""
@@ -210,7 +219,9 @@ class Locating:
         judge = Judge(self.runs, stage=stage.stage)
         look = Look(stage.stage, '', values, judge, None, [leaf.path for leaf in stage.leaves], [])
         explained = look.explain(SECONDS)
-        self._add(findings=tuple(look.findings()), explained=explained)
+        defaults = other_defaults(self.runs.pair, 'sample_actions', ['seed'], 'actions')
+        found = [*(defaults if stage.stage == 'actions' else ()), *look.findings()]
+        self._add(findings=tuple(merged(found, [], [])), explained=explained)
         if not self.found.findings:
             self._note(_TOO_SMALL)
 
@@ -218,10 +229,12 @@ class Locating:
         self.tell('update: what was made of right gradients')
         found = updates(self.runs)
         worst = {leaf.path: leaf.margin for leaf in stage.leaves}
-        findings = [_of_update(self.runs, finding, worst) for finding in found]
+        findings = [of_update(self.runs, finding, worst) for finding in found]
         known_first = sorted(findings, key=lambda finding: not finding.is_explained)
+        defaults = [one for call in self.runs.port64.script() for one in self._defaults_of(call[1], 'update')]
+        places = merged([*defaults, *known_first], [], [])
         explained = all(finding.cause != UNKNOWN for finding in found) if found else None
-        self._add(updates=tuple(found), findings=tuple(known_first), explained=explained)
+        self._add(updates=tuple(found), findings=tuple(places), explained=explained)
         if not found:
             self._note('the steps differ, but no parameter after one does: compare the info values')
 
@@ -254,38 +267,3 @@ def _leaves_of(stages: Iterable[StageResult], loss: str) -> list[str]:
 
 def _fails(look: Look) -> bool:
     return look.fails
-
-
-def _of_draw(loss: str, finding: DrawFinding) -> Finding:
-    """A draw that differs as a place."""
-    places = (draw.place if draw else None for draw in (finding.port, finding.reference))
-    mine, theirs = (draw.describe() if draw else None for draw in (finding.port, finding.reference))
-    port, reference = map(Place.of, places)
-    return Finding(0, 'draw', 'loss', loss, port, reference, finding.description, mine, theirs)
-
-
-def _of_update(runs: Runs, finding: UpdateFinding, margins: Mapping[str, float]) -> Finding:
-    """What an update makes of right gradients as a place; margins: of the leaves that differ."""
-    before = max(margins.get(f'{finding.steps[0]}/params/{path}', 0.0) for path in finding.paths)
-    return Finding(
-        rank=0,
-        kind='update',
-        stage='update',
-        loss='',
-        port=Place.of(line_of(runs, finding)),
-        reference=None,
-        why=f'in {", ".join(finding.steps)}',
-        parameters=finding.paths,
-        cause=Cause(finding.cause, finding.description, before, finding.margin, 1),
-    )
-
-
-def _merged(causes: list[Finding], rest: list[Finding], drawn: list[Finding]) -> list[Finding]:
-    """Each place once: a draw explains what follows, but a wrong key was made before it is used."""
-    by_key = [finding for finding in drawn if ' key' in finding.why and finding.port_value]
-    first = [finding for finding in drawn if finding not in by_key]
-    found: dict[Any, Finding] = {}
-    for finding in (*causes, *first, *rest[:1], *by_key, *rest[1:]):
-        place = finding.port and (finding.port.file, finding.port.line)
-        found.setdefault(place or (finding.kind, finding.modules), finding)
-    return list(found.values())
