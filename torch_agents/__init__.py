@@ -7,10 +7,24 @@ import importlib
 
 __all__ = ['agents', 'load', 'save']
 
-_MODULES = {'agents': 'registry', 'load': 'checkpoints', 'save': 'checkpoints'}
+_CLASSES = {
+    'crl_infonce': 'CRLInfoNCEAgent',
+    'dino_rebrac': 'DINOReBRACAgent',
+    'fb_repr': 'FBReprAgent',
+    'hilp': 'HILPAgent',
+    'infom': 'InFOMAgent',
+    'iql': 'IQLAgent',
+    'mbpo_rebrac': 'MBPOReBRACAgent',
+    'rebrac': 'ReBRACAgent',
+    'td_infonce': 'TDInfoNCEAgent',
+}
+_MODULES = {'load': 'checkpoints', 'save': 'checkpoints'} | {cls: name for name, cls in _CLASSES.items()}
 
 
 def __getattr__(name):
+    """`agents`, {name: class}; a class of these; `load` and `save`: each imported when it is first used."""
+    if name == 'agents':
+        return {module: __getattr__(cls) for module, cls in _CLASSES.items()}
     if name not in _MODULES:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     return getattr(importlib.import_module(f'{__name__}.{_MODULES[name]}'), name)

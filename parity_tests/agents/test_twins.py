@@ -46,6 +46,7 @@ DEVIATIONS = {
             'definition - ModuleDict',
             'definition - ModuleDict.forward',
             'definition + TrainState.params',
+            'definition + TrainState.slots',
             'definition + TrainState.subtree',
             'definition + TrainState.set_params',
             'definition - init_params',

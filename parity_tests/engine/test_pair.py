@@ -1,5 +1,6 @@
 """Pairs are found by name or by target; what cannot be loaded is said with its cause."""
 
+import importlib.metadata
 import sys
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
@@ -103,7 +104,9 @@ def points(toy: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only these entry points exist."""
     values = {'zeta': 'toy_agents:TOY', 'number': 'toy_agents:NUMBER'}
     found = [EntryPoint(name, value, pair_module.GROUP) for name, value in values.items()]
-    monkeypatch.setattr(pair_module, 'entry_points', lambda group: found if group == 'parity.pairs' else [])
+    monkeypatch.setattr(
+        importlib.metadata, 'entry_points', lambda group: found if group == 'parity.pairs' else []
+    )
 
 
 @pytest.mark.usefixtures('points')
@@ -142,7 +145,7 @@ def test_what_is_not_a_pair(name: str, raised: Lines) -> None:
 
 def test_a_broken_entry_point_is_named(monkeypatch: pytest.MonkeyPatch, raised: Lines) -> None:
     broken = [EntryPoint('broken', 'nowhere:P', pair_module.GROUP)]
-    monkeypatch.setattr(pair_module, 'entry_points', lambda group: broken)
+    monkeypatch.setattr(importlib.metadata, 'entry_points', lambda group: broken)
     assert raised(registered)[3] == '  at: entry point broken of parity.pairs'
 
 
