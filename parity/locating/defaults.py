@@ -13,6 +13,7 @@ from parity.locating.calls import passed
 from parity.locating.causes import Cause
 from parity.locating.culprits import place_of
 from parity.locating.divergence import Finding, Place
+from parity.locating.gaps import gaps
 from parity.locating.sources import Line, is_user
 from parity.pair import Pair
 from parity.presets import module_of_presets
@@ -72,12 +73,16 @@ def _not_copied(runs: Runs, name: str, original: str, leaves: list[Leaf]) -> Fin
     """With the other network's values, which are the reference's, all of these leaves would agree."""
     worst = leaves[0]
     port = runs.pair.load('port')
-    place = place_of(getattr(port, 'create', port))
+    # the line that the port lacks names both networks
+    networks = [network.removeprefix('modules_') for network in (name, original)]
+    gap = next(gaps(runs.pair, networks, ['create']), None)
+    place = Place.of(gap.port) if gap else place_of(getattr(port, 'create', port))
     why = f'the reference starts {name} as a copy of {original}'
     cause = Cause('target not started as a copy', f'{name} = {original}', worst.margin, 0.0, 1)
     values = worst.port, worst.reference, worst.error, worst.allowed
     paths = tuple(leaf.path for leaf in leaves)
-    return Finding(0, 'module', 'params', '', place, None, why, *values, parameters=paths, cause=cause)
+    reference = Place.of(gap.reference) if gap else None
+    return Finding(0, 'module', 'params', '', place, reference, why, *values, parameters=paths, cause=cause)
 
 
 def _made_otherwise(runs: Runs, leaves: Iterable[Leaf]) -> Iterator[Finding]:

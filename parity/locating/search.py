@@ -16,6 +16,7 @@ from parity.locating.defaults import config_finding, initial_findings, raised
 from parity.locating.differing import Tell, first_differing, in_loss, in_order
 from parity.locating.divergence import Divergence, Finding
 from parity.locating.draws import DrawFinding, draw_findings, draws
+from parity.locating.gaps import missing_values
 from parity.locating.layers import Layers
 from parity.locating.looks import Look
 from parity.locating.pieces import Judge
@@ -98,7 +99,7 @@ class Locating:
     def _in_losses(self, stages: list[StageResult]) -> None:
         causes: list[Finding] = []
         rest: list[Finding] = []
-        elsewhere: list[Finding] = []
+        elsewhere = missing_values(self.runs.pair, (leaf for stage in stages for leaf in stage.leaves))
         explained: list[bool | None] = []
         for look in self._looks(stages):
             elsewhere += self._made_otherwise(look)
