@@ -28,9 +28,10 @@ SEED ?= 1
 # For make mutants: how many mutants.
 MUTANTS ?= 300
 # Pairs with encoders are not registered, and the only ones that run them.
-MUTANT_PAIRS := iql rebrac hilp crl_infonce td_infonce fb_repr mbpo_rebrac dino_rebrac infom \
-	$(addprefix torch_agents.pairs:,$(addsuffix _ENCODED,HILP FB_REPR CRL_INFONCE TD_INFONCE INFOM) \
-	IQL_IMAGES)
+ENCODED := $(addprefix torch_agents.pairs:,$(addsuffix _ENCODED,HILP FB_REPR CRL_INFONCE TD_INFONCE INFOM))
+SAMPLE_PAIRS := iql rebrac mbpo_rebrac dino_rebrac $(ENCODED)
+MUTANT_PAIRS := $(SAMPLE_PAIRS) hilp crl_infonce td_infonce fb_repr infom \
+	$(addprefix torch_agents.pairs:,IQL_IMAGES DINO_REBRAC_IMAGES)
 
 .PHONY: parity test test-all soak soak-full soak-tests bench mutants mutants-full lint record clean
 
@@ -63,7 +64,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.growth
 
 mutants: $(READY)
-	$(BIN)/parity mutate --sample $(MUTANTS) --seed $(SEED) --no-resume --reports reports/mutants
+	$(BIN)/parity mutate $(SAMPLE_PAIRS) --sample $(MUTANTS) --seed $(SEED) --no-resume --reports reports/mutants
 
 mutants-full: $(READY)
 	$(BIN)/parity mutate $(MUTANT_PAIRS) --reports reports/mutants

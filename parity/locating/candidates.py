@@ -64,6 +64,7 @@ def source_changes(
             for text in row.options(node, scope):
                 yield _rewrite(source, row.name, node, text)
     yield from _orders(source, line)
+    yield from exchanged(source, line)
 
 
 def reference_changes(source: Source, line: int | None, reference: Source) -> Iterator[Counterfactual]:
@@ -86,6 +87,17 @@ def _orders(source: Source, line: int | None) -> Iterator[Counterfactual]:
                 description = f'line {second.lineno} before line {first.lineno}'
                 apply = functools.partial(source.swapped, first, second)
                 yield Counterfactual('order of statements', description, apply, source.line_of(second))
+
+
+def exchanged(source: Source, line: int | None = None) -> Iterator[Counterfactual]:
+    """Names that are set together, `rng, other = split(rng)`, the other way round."""
+    for node in ast.walk(source.tree):
+        targets = node.targets if isinstance(node, ast.Assign) and line in (None, node.lineno) else []
+        for target in (target for target in targets if isinstance(target, ast.Tuple)):
+            for i, j in itertools.combinations(range(len(target.elts)), 2):
+                names = list(target.elts)
+                names[i], names[j] = names[j], names[i]
+                yield _rewrite(source, 'order of names', target, ast.unparse(ast.Tuple(names, ast.Store())))
 
 
 def _rewrite(source: Source, name: str, node: ast.expr, text: str) -> Counterfactual:

@@ -18,6 +18,9 @@ from parity.pair import Pair
 # What lines of the same meaning have otherwise.
 MODULES = re.compile(r'\b(jax\.numpy|jax\.nn|jax|jnp|torch\.nn\.functional|torch|F|np)\.')
 
+# How alike methods must be for a line to be missing, and not all of them another way.
+ALIKE = 0.5
+
 
 class Gap(NamedTuple):
     """The port's line before which a line of the reference is missing, and that line."""
@@ -69,9 +72,10 @@ def _gaps(reference: Any, port: Any, patterns: Collection[re.Pattern[str]]) -> I
     except OSError:  # compiled code, or a file that is gone
         return
     before, after = ([MODULES.sub('', line.strip()) for line in lines] for lines in (theirs, ours))
-    for tag, start, stop, at, end in difflib.SequenceMatcher(
-        None, before, after, autojunk=False
-    ).get_opcodes():
+    matcher = difflib.SequenceMatcher(None, before, after, autojunk=False)
+    if matcher.ratio() < ALIKE:
+        return
+    for tag, start, stop, at, end in matcher.get_opcodes():
         instead = ''.join(after[at:end])
         for i in range(start, stop) if tag in ('delete', 'replace') else ():
             if all(pattern.search(theirs[i]) and not pattern.search(instead) for pattern in patterns):

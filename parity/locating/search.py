@@ -17,6 +17,7 @@ from parity.locating.differing import Tell, first_differing, in_loss, in_order
 from parity.locating.divergence import Divergence, Finding
 from parity.locating.draws import DrawFinding, draw_findings, draws
 from parity.locating.gaps import missing_values
+from parity.locating.initial import drawn_otherwise
 from parity.locating.layers import Layers
 from parity.locating.looks import Look
 from parity.locating.pieces import Judge
@@ -249,7 +250,14 @@ class Locating:
         self._add(findings=tuple(config_finding(self.runs.pair, leaf) for leaf in stage.leaves))
 
     def _in_params(self, stage: StageResult) -> None:
-        self._add(findings=tuple(initial_findings(self.runs, stage.leaves)))
+        findings = list(initial_findings(self.runs, stage.leaves))
+        if not any(finding.is_explained for finding in findings):
+            self.tell('params: what draws them')
+            drawn = drawn_otherwise(self.runs, stage.leaves)
+            explained = any(finding.is_explained for finding in drawn)
+            findings = [*drawn, *findings] if explained else [*findings, *drawn]
+            self._add(explained=explained or None)
+        self._add(findings=tuple(findings))
 
     def _raising(self, stage: StageResult) -> None:
         self._add(findings=(raised(self.runs, stage.stage),))

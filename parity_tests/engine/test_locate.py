@@ -16,6 +16,7 @@ import parity
 from parity import Case, Divergence, ParityError
 from parity.locating.divergence import Finding
 from parity_tests.engine import broken_ports, model_pairs
+from parity_tests.engine.planting import Substitution, planted
 
 X = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
 
@@ -250,8 +251,23 @@ def test_a_default_that_differs_is_found_on_its_line() -> None:
 
 def test_initial_values_are_found_at_the_classes_that_make_them() -> None:
     found = parity.locate(broken_ports.TORCH_INITIAL_VALUES, case=Case(), stage='params')
-    assert {finding.port.text.split('(')[0] for finding in found.findings if finding.port} == {'def __init__'}
-    assert len(found.findings) == 2
+    line, *classes = found.findings
+    assert line.port is not None
+    assert line.port.text.startswith('torch.nn.init.uniform_')  # nothing is drawn instead of the reference's
+    assert line.is_explained
+    assert {finding.port.text.split('(')[0] for finding in classes if finding.port} == {'def __init__'}
+    assert len(classes) == 2
+
+
+def test_initial_values_that_are_drawn_from_another_key() -> None:
+    case = Case(sizes={'B': 3})
+    swapped = Substitution('iql.py', 'rng, init_rng = random.split(rng)', 'init_rng, rng = random.split(rng)')
+    with planted('iql', swapped) as made:
+        finding = first(parity.locate(made.pair, case=case, stage='params'))
+    assert finding.port is not None
+    assert finding.port.text == swapped.new
+    assert finding.cause is not None
+    assert finding.cause.name == 'order of names'
 
 
 def test_a_target_that_does_not_start_as_a_copy_is_said_to() -> None:
@@ -267,7 +283,8 @@ def test_a_target_that_does_not_start_as_a_copy_is_said_to() -> None:
 def test_twin_zeros_are_nobodys_copies() -> None:
     """Biases that do not start with zeros, of which the reference has the same in every network."""
     found = parity.locate(broken_ports.BIASES_OF_ONE, case=Case(), stage='params')
-    assert {finding.cause for finding in found.findings} == {None}
+    names = [finding.cause.name for finding in found.findings if finding.cause]
+    assert 'target not started as a copy' not in names
 
 
 def test_a_port_that_raises_has_its_line() -> None:
