@@ -79,6 +79,13 @@ def reference_changes(source: Source, line: int | None, reference: Source) -> It
         yield Counterfactual('statement left out', description, apply, source.line_of(statement))
 
 
+def conditions(source: Source) -> Iterator[Counterfactual]:
+    """Each `if` of a function, the other way round: what differs then is in its branches."""
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.If | ast.IfExp):
+            yield _rewrite(source, 'condition', node.test, f'not ({ast.unparse(node.test)})')
+
+
 def _orders(source: Source, line: int | None) -> Iterator[Counterfactual]:
     """Two statements that follow each other, the other way round: norm before activation."""
     for block in source.blocks():

@@ -83,8 +83,13 @@ def _candidates(runs: Runs, budget: Budget) -> Iterator[Counterfactual]:
 
 def _sources(runs: Runs) -> list[Source]:
     """The functions through which random numbers are drawn when the port is made, innermost first."""
+    return drawing_sources(_drawing_lines(runs))
+
+
+def drawing_sources(lines: Sequence[Line]) -> list[Source]:
+    """The functions of lines, those of the last first."""
     found: list[Source] = []
-    for line in reversed(_drawing_lines(runs)):
+    for line in reversed(lines):
         with contextlib.suppress(LookupError, OSError, TypeError):  # what has no source cannot be changed
             source = source_at(line.file, line.line)
             found += [source] if all(source is not other for other in found) else []
@@ -92,8 +97,15 @@ def _sources(runs: Runs) -> list[Source]:
 
 
 def _drawing_lines(runs: Runs) -> list[Line]:
-    """The lines through which random numbers are drawn when the port is made, outermost first."""
-    module: Any = sys.modules[runs.pair.draws or '']
+    return drawing_lines(runs.pair.draws or '', lambda: _created(runs))
+
+
+def drawing_lines(draws: str, run: Callable[[], object]) -> list[Line]:
+    """The lines through which run() draws random numbers and makes keys, outermost first.
+
+    draws: the name of the module through which it does.
+    """
+    module: Any = sys.modules[draws]
     own = inspect.getsourcefile(module)
     found: dict[Line, None] = {}
 
@@ -109,5 +121,5 @@ def _drawing_lines(runs: Runs) -> list[Line]:
         return watched
 
     with replaced(module, DRAWING, watching):
-        _created(runs)
+        run()
     return list(found)

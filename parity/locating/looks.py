@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from parity.locating.candidates import other_operations, reference_changes, source_changes
+from parity.locating.candidates import conditions, other_operations, reference_changes, source_changes
 from parity.locating.causes import Cause, Piece, searched
 from parity.locating.counterfactuals import Counterfactual, Source, applied, source_at
 from parity.locating.culprits import Culprits, place_of
@@ -20,6 +20,8 @@ from parity.locating.values import Frontier, Values
 
 # Causes are searched for the first so many lines.
 LINES = 4
+# So many changes of the function of a line are tried after those of the line.
+FEW = 60
 
 
 @dataclass(eq=False)
@@ -158,8 +160,8 @@ class Look:
 
         def candidates() -> Iterator[Counterfactual]:
             yield from budget.limit(known())
-            if source and reference and not budget.is_spent:  # few, and likely
-                yield from reference_changes(source, line, reference)
+            if source:  # few, and likely: tried whatever the time
+                yield from itertools.islice(_of_function(source, line, reference), FEW)
 
         return Piece(lambda: self.judge.margin(names), candidates)
 
@@ -258,6 +260,15 @@ _SHARED = tuple(
     {field.name for field in dataclasses.fields(Frontier)}
     & {field.name for field in dataclasses.fields(Finding)} - {'rank', 'port', 'reference'}
 )
+
+
+def _of_function(source: Source, line: int, reference: Source | None) -> Iterator[Counterfactual]:
+    """What is unlike the reference at a line, and elsewhere: values part where they are used, not made."""
+    if reference is not None:
+        yield from reference_changes(source, line, reference)
+    yield from conditions(source)
+    if reference is not None:
+        yield from reference_changes(source, None, reference)
 
 
 def _source(find: Callable[[], Source]) -> Source | None:

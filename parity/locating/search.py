@@ -18,6 +18,7 @@ from parity.locating.divergence import Divergence, Finding
 from parity.locating.draws import DrawFinding, draw_findings, draws
 from parity.locating.gaps import missing_values
 from parity.locating.initial import drawn_otherwise
+from parity.locating.keys import other_key
 from parity.locating.layers import Layers
 from parity.locating.looks import Look
 from parity.locating.pieces import Judge
@@ -234,10 +235,13 @@ class Locating:
         findings = [of_update(self.runs, finding, worst) for finding in found]
         known_first = sorted(findings, key=lambda finding: not finding.is_explained)
         defaults = [one for call in self.runs.port64.script() for one in self._defaults_of(call[1], 'update')]
-        places = merged([*defaults, *known_first], [], [])
+        keys = [leaf for leaf in stage.leaves if leaf.path.endswith('/key')]
+        first_key = min(keys, key=lambda leaf: int(leaf.path.split()[0].removeprefix('step')), default=None)
+        by_key = other_key(self.runs, first_key) if first_key else None
+        places = merged([*defaults, *([by_key] if by_key else []), *known_first], [], [])
         explained = all(finding.cause != UNKNOWN for finding in found) if found else None
         self._add(updates=tuple(found), findings=tuple(places), explained=explained)
-        if not found:
+        if not places:
             self._note('the steps differ, but no parameter after one does: compare the info values')
 
     def _in_rollout(self, stage: StageResult) -> None:
