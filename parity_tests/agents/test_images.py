@@ -36,13 +36,18 @@ STRUCTURES = {
     'FB_REPR': 0,
     'INFOM': 1,
 }
+# What two of them compute on images is in their golden files as well, the third has crl_infonce's networks.
+SLOW = ('HILP', 'INFOM', 'TD_INFONCE')
 STYLES: tuple[Style, ...] = ('plain', 'constant')
 Patch = pytest.MonkeyPatch
 
 
 def params(*names: str) -> list[object]:
     """Agents for parametrize, each on one worker."""
-    return [pytest.param(name, marks=pytest.mark.xdist_group(f'{name} images')) for name in names]
+    marks = {name: [pytest.mark.slow] if name in SLOW else [] for name in names}
+    return [
+        pytest.param(name, marks=[pytest.mark.xdist_group(f'{name} images'), *marks[name]]) for name in names
+    ]
 
 
 def check(name: str, *stages: str, values: tuple[Style, ...] = ('plain',)) -> None:
