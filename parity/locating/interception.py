@@ -36,6 +36,7 @@ class ModuleCall:
     live:       the names of what was differentiated.
     unused:     the names of what nothing depends on, so that it was not computed.
     settings:   what the module was made with, as far as it is plain: {'epsilon': 1e-06}.
+    cls:        its class.
     """
 
     path: str
@@ -46,6 +47,7 @@ class ModuleCall:
     live: frozenset[str]
     unused: frozenset[str]
     settings: dict[str, Any]
+    cls: type | None = None
 
     @property
     def trained(self) -> frozenset[str]:
@@ -60,6 +62,7 @@ class _Site:
     path: str
     parent: '_Site | None'
     settings: dict[str, Any]
+    cls: type
     values: Log = field(default_factory=dict)
     cotangents: Log = field(default_factory=dict)
     live: set[str] = field(default_factory=set)
@@ -79,7 +82,7 @@ class Recorder:
 
     def called(self, path: str, module: Any, args: Any, kwargs: Any, call: Callable[..., Any]) -> Any:
         """call(*args, **kwargs) of the module at path, with everything tapped."""
-        site = _Site(path, self.open[-1] if self.open else None, _settings(module))
+        site = _Site(path, self.open[-1] if self.open else None, _settings(module), type(module))
         self.sites.append(site)
         names = iter(_paths(bound(module.__call__, args, kwargs)))
         tap = functools.partial(self._tap, site)
@@ -116,6 +119,7 @@ class Recorder:
                 frozenset(site.live),
                 frozenset(name for name, seen in site.values.items() if not seen),
                 site.settings,
+                site.cls,
             )
             for (site, i), order in orders.items()
         ]

@@ -9,7 +9,7 @@ from typing import Any
 
 from parity.checking import known, versions
 from parity.functions import FunctionRuns
-from parity.locating.causes import UNKNOWN, Piece, find_cause
+from parity.locating.causes import UNKNOWN, Cause, Piece, find_cause
 from parity.locating.construction import Makes, made_otherwise, watched
 from parity.locating.counterfactuals import Counterfactual, applied
 from parity.locating.defaults import config_finding, initial_findings, raised
@@ -25,7 +25,7 @@ from parity.locating.pieces import Judge
 from parity.locating.places import merged, of_draw, of_update
 from parity.locating.reach import reach_table
 from parity.locating.reads import read_programs
-from parity.locating.signatures import other_defaults
+from parity.locating.signatures import OtherDefault, defaults_of_modules, other_defaults
 from parity.locating.updates import updates
 from parity.locating.values import Values, call_of
 from parity.runs import Runs
@@ -104,8 +104,7 @@ class Locating:
         elsewhere = missing_values(self.runs.pair, (leaf for stage in stages for leaf in stage.leaves))
         explained: list[bool | None] = []
         for look in self._looks(stages):
-            elsewhere += self._made_otherwise(look)
-            elsewhere += self._defaults_of(look.judge.call, 'loss', look.loss) if look.judge.call else []
+            elsewhere += self._made_otherwise(look) + self._called_otherwise(look)
             explains = self._explained(look)
             causes, rest = causes + look.causes(), rest + look.others()
             for _ in range(AGAIN):
@@ -127,24 +126,35 @@ class Locating:
             self._raising(stages[0]) if stages[0].outcome == 'error' else self._note(_TOO_SMALL)
 
     def _made_otherwise(self, look: Look) -> list[Finding]:
-        """The lines that make modules with other settings; undone from now on, if that makes all agree."""
+        """The lines that make modules with other settings, and defaults of modules' calls."""
         if look.layers is None or not look.rows:  # these are to show the modules as they are
             return []
-        modules, findings = look.layers.loss.modules, []
-        for other in made_otherwise(look.layers.reference, modules, self.makes):
-            cause = None
-            if hasattr(modules[other.paths[0]], other.name):
-                piece = Piece(look.judge.margin, lambda other=other: iter([other.undone(modules)]))  # type: ignore[misc]
-                cause, counterfactual = find_cause(piece, self.undone)
-                self.undone += [counterfactual] if counterfactual else []
-            findings.append(other.finding(look.loss, cause if cause and cause.known else None))
-        return findings
+        calls, modules = look.layers.reference, look.layers.loss.modules
+        findings = []
+        for other in made_otherwise(calls, modules, self.makes):
+            keeps_it = hasattr(modules[other.paths[0]], other.name)
+            cause = self._undone(look, other.undone(modules)) if keeps_it else None
+            findings.append(other.finding(look.loss, cause))
+        return findings + self._defaults(look, defaults_of_modules(calls, modules))
 
-    def _defaults_of(self, call: LossCall | UpdateCall, stage: str, loss: str = '') -> list[Finding]:
-        """Arguments that an agent is called without, whose defaults differ."""
+    def _called_otherwise(self, look: Look) -> list[Finding]:
+        """Arguments that the loss is called without, whose defaults differ."""
+        call = look.judge.call
+        return self._defaults(look, self._defaults_of(call)) if call else []
+
+    def _defaults(self, look: Look, found: Iterable[OtherDefault]) -> list[Finding]:
+        return [other.finding('loss', look.loss, self._undone(look, other.undone())) for other in found]
+
+    def _undone(self, look: Look, change: Counterfactual) -> Cause | None:
+        """The cause, if a change makes all agree; it is undone from now on."""
+        cause, found = find_cause(Piece(look.judge.margin, lambda: iter([change])), self.undone)
+        self.undone += [found] if found else []
+        return cause if found else None
+
+    def _defaults_of(self, call: LossCall | UpdateCall) -> list[OtherDefault]:
         if self.runs.pair.losses:  # it has functions of its own in the place of methods
             return []
-        return other_defaults(self.runs.pair, call.method, dict(call.options), stage, loss)
+        return other_defaults(self.runs.pair, call.method, dict(call.options))
 
     def _explained(self, look: Look) -> bool | None:
         """Look for lines, modules and causes; whether all agrees with these undone."""
@@ -222,7 +232,8 @@ class Locating:
         judge = Judge(self.runs, stage=stage.stage)
         look = Look(stage.stage, '', values, judge, None, [leaf.path for leaf in stage.leaves], [])
         explained = look.explain(SECONDS)
-        defaults = other_defaults(self.runs.pair, 'sample_actions', ['seed'], 'actions')
+        sampling = UpdateCall('sample_actions', (('seed', None),))
+        defaults = [one.finding('actions', '') for one in self._defaults_of(sampling)]
         found = [*(defaults if stage.stage == 'actions' else ()), *look.findings()]
         self._add(findings=tuple(merged(found, [], [])), explained=explained)
         if not self.found.findings:
@@ -234,7 +245,8 @@ class Locating:
         worst = {leaf.path: leaf.margin for leaf in stage.leaves}
         findings = [of_update(self.runs, finding, worst) for finding in found]
         known_first = sorted(findings, key=lambda finding: not finding.is_explained)
-        defaults = [one for call in self.runs.port64.script() for one in self._defaults_of(call[1], 'update')]
+        calls = [call for _, call in self.runs.port64.script()]
+        defaults = [one.finding('update', '') for call in calls for one in self._defaults_of(call)]
         keys = [leaf for leaf in stage.leaves if leaf.path.endswith('/key')]
         first_key = min(keys, key=lambda leaf: int(leaf.path.split()[0].removeprefix('step')), default=None)
         by_key = other_key(self.runs, first_key) if first_key else None

@@ -1,47 +1,91 @@
-"""Defaults of methods that both sides are called with: a wrong one is on no line that computes anything."""
+"""Defaults of methods and modules that both sides are called with: no line that computes has a wrong one."""
 
 import ast
+import contextlib
 import inspect
 import textwrap
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
+from unittest import mock
 
+from parity.locating.causes import Cause
+from parity.locating.counterfactuals import Counterfactual
 from parity.locating.divergence import Finding, Place
+from parity.locating.interception import ModuleCall
 from parity.locating.sources import Line
 from parity.pair import Pair
 
 PLAIN = (bool, int, float, str, type(None))
 
 
-def other_defaults(
-    pair: Pair, method: str, given: Collection[str], stage: str, loss: str = ''
-) -> list[Finding]:
-    """The arguments of an agent's method that are left to their defaults, where the port has another one.
+@dataclass(frozen=True)
+class OtherDefault:
+    """An argument that the port's function has another default for than the reference's."""
 
-    given: the names of those that the stage passes itself.
-    """
-    port, reference = (_function(pair.load(side), method) for side in ('port', 'reference'))
-    if port is None or reference is None:
-        return []
-    mine, theirs = _defaults(port), _defaults(reference)
-    differing = [name for name in mine if name in theirs and name not in given and mine[name] != theirs[name]]
-    return [
-        Finding(
-            0,
-            'value',
-            stage,
-            loss,
-            Place.of(_line_of(port, name)),
-            Place.of(_line_of(reference, name)),
-            f'the default of {name} is {mine[name]}, in the reference {theirs[name]}',
+    port: Any
+    reference: Any
+    name: str
+
+    def undone(self) -> Counterfactual:
+        """The port's function with the reference's default."""
+        mine, theirs = (_defaults(function)[self.name] for function in (self.port, self.reference))
+        description = f'{self.name}={theirs!r} instead of {mine!r} by default'
+        return Counterfactual('other default', description, self._changed)
+
+    @contextlib.contextmanager
+    def _changed(self) -> Iterator[None]:
+        value = _defaults(self.reference)[self.name]
+        parameters = inspect.signature(self.port).parameters.values()
+        given = [p for p in parameters if p.default is not p.empty and p.kind is not p.KEYWORD_ONLY]
+        positional = tuple(value if p.name == self.name else p.default for p in given)
+        by_name = {**(self.port.__kwdefaults__ or {})}
+        by_name |= {self.name: value} if self.name in by_name else {}
+        with (
+            mock.patch.object(self.port, '__defaults__', positional or None),
+            mock.patch.object(self.port, '__kwdefaults__', by_name or None),
+        ):
+            yield
+
+    def finding(self, stage: str, loss: str, cause: Cause | None = None) -> Finding:
+        """As a place of a divergence."""
+        mine, theirs = (_defaults(function)[self.name] for function in (self.port, self.reference))
+        port, reference = (
+            Place.of(_line_of(function, self.name)) for function in (self.port, self.reference)
         )
-        for name in differing
+        why = f'the default of {self.name} is {mine}, in the reference {theirs}'
+        return Finding(0, 'value', stage, loss, port, reference, why, cause=cause)
+
+
+def other_defaults(pair: Pair, method: str, given: Collection[str]) -> list[OtherDefault]:
+    """Of an agent's method. given: the names of the arguments that are passed to it."""
+    port, reference = (_function(pair.load(side), method) for side in ('port', 'reference'))
+    return _compared(port, reference, given)
+
+
+def defaults_of_modules(calls: Iterable[ModuleCall], modules: Mapping[str, Any]) -> list[OtherDefault]:
+    """Of the calls of modules, each class once."""
+    classes = {type(modules[call.path]): call.cls for call in calls if call.path in modules}
+    return [
+        found
+        for ours, theirs in classes.items()
+        for found in _compared(_function(ours, 'forward'), _function(theirs, '__call__'), ())
     ]
 
 
+def _compared(port: Any, reference: Any, given: Collection[str]) -> list[OtherDefault]:
+    if port is None or reference is None:
+        return []
+    mine, theirs = _defaults(port), _defaults(reference)
+    both = [name for name in mine if name in theirs and name not in given]
+    return [OtherDefault(port, reference, name) for name in both if mine[name] != theirs[name]]
+
+
 def _function(cls: Any, method: str) -> Any:
+    """The plain function; None where there is none of Python's."""
     found = getattr(cls, method, None)
-    return None if found is None else inspect.unwrap(found)
+    plain = None if found is None else inspect.unwrap(getattr(found, '__func__', found))
+    return plain if inspect.isfunction(plain) else None
 
 
 def _defaults(function: Any) -> dict[str, Any]:
