@@ -72,11 +72,30 @@ def reference_changes(source: Source, line: int | None, reference: Source) -> It
     nodes, known = source.expressions(line), source.function.__globals__
     for node, text in as_reference(source.tree, reference.tree, known):
         if node in nodes:
-            yield _rewrite(source, "unlike the reference's line", node, text)
+            name = (
+                'other key' if _but_for_text(node) == _but_for_text(text) else "unlike the reference's line"
+            )
+            yield _rewrite(source, name, node, text)
     for statement, text in left_out(source.tree, reference.tree, known):
         description = f'before line {statement.lineno}: `{text}`'
         apply = functools.partial(source.preceded, statement, ast.parse(text).body)
         yield Counterfactual('statement left out', description, apply, source.line_of(statement))
+
+
+class _Blank(ast.NodeTransformer):
+    """Empty strings for all strings, formatted ones among them."""
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        return ast.Constant('') if isinstance(node.value, str) else node
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        return ast.Constant('')
+
+
+def _but_for_text(expression: ast.expr | str) -> str:
+    """An expression with nothing in the places of its strings."""
+    text = expression if isinstance(expression, str) else ast.unparse(expression)
+    return ast.dump(_Blank().visit(ast.parse(text, mode='eval')))
 
 
 def conditions(source: Source) -> Iterator[Counterfactual]:
