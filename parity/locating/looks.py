@@ -126,7 +126,10 @@ class Look:
         if len(self.found) == self.known:
             return None
         with applied(self.found):
-            self.agrees = self.judge.margin() <= 1
+            margin = self.judge.margin_if_any()
+        if margin is None:  # what undoes one part breaks another: none of it may hide what else there is
+            del self.found[self.known :]
+        self.agrees = margin is not None and margin <= 1
         return self.agrees
 
     def _is_known(self, spot: Spot) -> bool:

@@ -107,6 +107,13 @@ class Judge:
         """Of the worst of them."""
         return self.leaves(names)[0].margin
 
+    def margin_if_any(self) -> float | None:
+        """Of all of them; None where the port, changed as it may be, raises."""
+        try:
+            return self.margin()
+        except Exception:  # changes that are right by themselves can fail together, in any way
+            return None
+
     def _computed(self, gradients: bool) -> Arrays:
         port = self.runs.port64
         if self.call is not None:

@@ -108,7 +108,7 @@ class Locating:
             explains = self._explained(look)
             causes, rest = causes + look.causes(), rest + look.others()
             for _ in range(AGAIN):
-                if explains or not look.causes():
+                if explains or not look.causes() or len(self.undone) == look.known:
                     break
                 look = look.again()  # with one mistake undone another shows
                 explains = self._explained(look)
@@ -202,7 +202,8 @@ class Locating:
     def _is_explained(self, call: LossCall) -> bool:
         """Whether the loss agrees with the causes undone that were found in others."""
         with applied(self.undone):
-            return bool(self.undone) and Judge(self.runs, call).margin() <= 1
+            margin = Judge(self.runs, call).margin_if_any() if self.undone else None
+        return margin is not None and margin <= 1
 
     def _draws(self, stages: list[StageResult]) -> list[tuple[str, DrawFinding]]:
         """What differs in the draws of each loss that draws otherwise, each once."""
