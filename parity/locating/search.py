@@ -127,7 +127,9 @@ class Locating:
 
     def _made_otherwise(self, look: Look) -> list[Finding]:
         """The lines that make modules with other settings, and defaults of modules' calls."""
-        if look.layers is None or not look.rows:  # these are to show the modules as they are
+        with applied(self.undone):
+            rows = look.rows  # as they are now, not as they will be with a setting undone
+        if look.layers is None or not rows:
             return []
         calls, modules = look.layers.reference, look.layers.loss.modules
         findings = []
