@@ -72,15 +72,18 @@ class Inputs:
     key: np.ndarray
     state: State
     style: Style = 'plain'
+    pairwise: bool = False  # whether every row is compared with every other, as contractions of them do
 
     @functools.cached_property
     def reduction(self) -> int:
         """The longest sum: over the batch and an image's pixels, or over the inputs of the widest layer.
 
         Over all axes but the last, a kernel's outputs and a batch's features; in gradients over the last.
+        Over all pairs of rows, where these are compared.
         """
         shapes = [array.shape for array in (*self.state.params.values(), *self.batch.values())]
-        return max((max(math.prod(shape[:-1]), *shape[-1:]) for shape in shapes if shape), default=1)
+        longest = max((max(math.prod(shape[:-1]), *shape[-1:]) for shape in shapes if shape), default=1)
+        return max(longest, len(next(iter(self.batch.values()))) ** 2) if self.pairwise else longest
 
 
 def batch_of(pair: Pair, case: Case) -> Arrays:

@@ -86,7 +86,8 @@ class Computations:
         extra = case_module.extra_of(self.pair, self.case, self.config, self.batch)
         state = case_module.perturbed(self.created.state(), self.pair, self.case)
         key = case_module.key_of(self.case.seed)
-        return Inputs(self.case.seed, self.config, self.batch, extra, key, state, self.case.values)
+        pairwise = bool(self.pair.contractions)
+        return Inputs(self.case.seed, self.config, self.batch, extra, key, state, self.case.values, pairwise)
 
     @functools.cached_property
     def reference64(self) -> Runner:

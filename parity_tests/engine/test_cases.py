@@ -1,5 +1,6 @@
 """A case from its fields: its command line brings it back, its inputs follow from it alone."""
 
+import dataclasses
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -328,6 +329,11 @@ def test_keys_differ_by_seed() -> None:
 )
 def test_the_longest_sum(batch: dict[str, np.ndarray], reduction: int) -> None:
     assert cases.Inputs(0, {}, batch, {}, cases.key_of(0), state()).reduction == reduction
+
+
+def test_all_pairs_of_rows_are_a_longer_sum() -> None:
+    inputs = cases.Inputs(0, {}, {'x': np.zeros((16, 3))}, {}, cases.key_of(0), state())
+    assert dataclasses.replace(inputs, pairwise=True).reduction == 256 > inputs.reduction
 
 
 # --- a batch that is rounded differently
