@@ -160,12 +160,12 @@ class Computations:
     @functools.cached_property
     def port64(self) -> Runner:
         """The port in float64."""
-        return self._port('float64', self.reference64)
+        return self.new_port('float64', self.reference64)
 
     @functools.cached_property
     def port32(self) -> Runner:
         """The port in float32."""
-        return self._port('float32', self.reference32)
+        return self.new_port('float32', self.reference32)
 
     def judging(self, mode: Mode) -> Runner:
         """The reference that the port is compared with; what it is allowed comes from the compiled one."""
@@ -183,7 +183,8 @@ class Computations:
     def _truth_of(self, rounded: Runner) -> Runner:
         return self._reference('wide', rounded.inputs, leader=rounded)
 
-    def _port(self, mode: Mode, leader: Leader) -> Runner:
+    def new_port(self, mode: Mode, leader: Leader) -> Runner:
+        """The port, made anew; leader: see Runner."""
         side = self.pair.port_side(mode, self.execution.device, self.created)
         with self.pair.creating('port'):
             side.create(self.case.seed, self.batch, self.config)

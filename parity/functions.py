@@ -157,7 +157,7 @@ class FunctionRuns(Runs):
     def _outputs(self, dtype: str) -> Arrays:
         return (self.reference64 if dtype == 'float64' else self.reference32).stage('forward')
 
-    def _port(self, mode: Mode, leader: Leader) -> Runner:
+    def new_port(self, mode: Mode, leader: Leader) -> Runner:
         from parity.backends.pytrees import Call
         from parity.backends.torch_function import TorchFunction
 

@@ -9,7 +9,7 @@ from parity.comparison import Leaf
 from parity.computations import Computations
 from parity.expected import Expected, exactly, port_leaves
 from parity.presets import presets_of
-from parity.stages import config_leaves
+from parity.stages import UPDATES, config_leaves
 from parity.tolerances import EXACT, Tolerance, adam_slack, largest, noise_of, square_slack, tolerance
 from parity.trees import Arrays
 
@@ -60,7 +60,7 @@ class Runs(Computations):
             table = self.reference64.reach()
             reference = truth = {**reference, **table}
             tolerances = {**tolerances, **dict.fromkeys(table, EXACT)}
-        return Expected(reference, truth, tolerances, places=stage in ('grads', 'update', 'rollout'))
+        return Expected(reference, truth, tolerances, places=stage in ('grads', *UPDATES))
 
     def _config(self, side: str) -> Arrays:
         """The default configuration of a side, and the presets that its values are names of."""
@@ -82,7 +82,7 @@ class Runs(Computations):
     def tolerances(self, stage: str, dtype: str, truth: Arrays) -> dict[str, Tolerance]:
         """What each leaf of a stage is allowed; truth: what it is judged by."""
         found = self._unwidened(stage, dtype, truth)
-        if stage in ('update', 'rollout'):
+        if stage in UPDATES:
             found = self._widen_by_adam(found, truth, accumulate=stage == 'rollout')
         return self._widen_counts(found, dtype)
 
@@ -105,7 +105,7 @@ class Runs(Computations):
         """For each gradient, or first moment of Adam, the largest in all leaves of the same loss or step."""
         if stage == 'grads':
             vectors = {path: path.split('/')[0] for path in truth}
-        elif stage in ('update', 'rollout'):
+        elif stage in UPDATES:
             vectors = {path: path.split('/')[0] for path in truth if path.split('/')[1] == 'opt_mu'}
         else:
             vectors = {}

@@ -44,10 +44,11 @@ def is_changing(frame: types.FrameType) -> bool:
 
 def stack_of(frames: list[types.FrameType]) -> Stack:
     """Their lines, those of code under check."""
-    return user_stack([_line(frame) for frame in frames])
+    return user_stack([line_at(frame) for frame in frames])
 
 
-def _line(frame: types.FrameType) -> Line:
+def line_at(frame: types.FrameType) -> Line:
+    """The line that a frame is at."""
     return Line(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname)
 
 
@@ -68,7 +69,7 @@ def entry(given: 'torch.Tensor | float', frames: list[types.FrameType]) -> Line 
     place = _start(given)
     for frame in frames:
         if is_user(frame.f_code.co_filename) and not _is_argument(place, frame):
-            return _line(frame)
+            return line_at(frame)
     return None
 
 

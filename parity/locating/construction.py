@@ -16,15 +16,15 @@ from types import FrameType
 from typing import Any
 from unittest import mock
 
+from parity.locating.calls import line_at
 from parity.locating.candidates import OTHER_SETTING, with_setting
 from parity.locating.causes import Cause
 from parity.locating.counterfactuals import Counterfactual
 from parity.locating.divergence import Finding, Place
-from parity.locating.interception import ModuleCall
+from parity.locating.interception import PLAIN, ModuleCall
 from parity.locating.sources import Line, is_user
 
 OF_FLAX = {'name', 'parent'}
-PLAIN = (bool, int, float, str)
 NOT_GIVEN = object()
 DEPTH = 12  # calls that are kept of how a module was made
 
@@ -64,8 +64,7 @@ def _made(frame: FrameType | None) -> Made:
     arguments = _arguments(frame) if frame else {}
     while frame is not None and (frame := frame.f_back) is not None and len(calls) < DEPTH:
         if is_user(frame.f_code.co_filename):
-            line = Line(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname)
-            calls.append(Call(arguments, line))
+            calls.append(Call(arguments, line_at(frame)))
             arguments = _arguments(frame)
     return calls or [Call(arguments, None)]
 

@@ -86,7 +86,7 @@ class Source:
         """
         return _source(inspect.unwrap(getattr(function, '__func__', function)))
 
-    def line_of(self, node: ast.stmt | ast.expr) -> Line:
+    def line_of(self, node: ast.stmt | ast.expr | ast.arg) -> Line:
         """The line that a node begins on."""
         code = self.function.__code__
         return Line(code.co_filename, node.lineno, code.co_qualname)

@@ -11,6 +11,8 @@ from parity.verdict import StageResult
 
 # Cheap ones before updates, whose programs take longest to compile.
 ORDER = ('loss', 'grads', 'forward', 'actions', 'config', 'params', 'update', 'rollout')
+# Where to look for what a stage shows that is none of these: contractions are on the way to the losses.
+SHOWN_IN = {'contractions': 'loss'}
 Tell = Callable[[str], None]
 
 

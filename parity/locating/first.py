@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
+from parity.locating.differing import SHOWN_IN
 from parity.locating.divergence import Divergence
 from parity.verdict import StageResult, Verdict
 
@@ -16,8 +17,7 @@ def with_located(verdict: Verdict, locate: Callable[[int, str], Divergence]) -> 
     if first is None:
         return verdict
     number, stage = first
-    # contractions are values on the way to the losses
-    name = 'loss' if stage.stage == 'contractions' else stage.stage
+    name = SHOWN_IN.get(stage.stage, stage.stage)
     try:
         found = locate(number, name)
     except Exception as error:  # whatever it is, the mismatch is what matters

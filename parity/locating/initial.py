@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import inspect
-import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 
 from parity.comparison import Leaf
 from parity.draws import KINDS, replaced
-from parity.locating.calls import frames_at
+from parity.locating.calls import frames_at, line_at
 from parity.locating.candidates import exchanged, reference_changes, source_changes
 from parity.locating.causes import Cause, Piece, find_cause
 from parity.locating.counterfactuals import Counterfactual, Source, source_at
@@ -20,6 +19,7 @@ from parity.locating.divergence import Finding, Place
 from parity.locating.pieces import Budget
 from parity.locating.sources import Line, is_user
 from parity.runs import Runs
+from parity.stages import Runner
 
 # What draws random numbers or makes keys.
 DRAWING = (*KINDS, 'truncated_normal', 'split', 'fold_in')
@@ -53,7 +53,7 @@ def _finding(line: Line, leaves: Sequence[Leaf], cause: Cause | None) -> Finding
 def _margin(runs: Runs) -> float:
     """Of a port made anew: 0 if it begins as the reference does, else how many leaves do not, and one."""
     expected = runs.reference64.stage('params')
-    state = _created(runs)
+    state = _made_anew(runs).initial
     found = {**state.params, **state.key_leaf()}
     differing = sum(
         not (path in found and np.array_equal(found[path], leaf, equal_nan=leaf.dtype.kind == 'f'))
@@ -62,28 +62,19 @@ def _margin(runs: Runs) -> float:
     return float(differing and differing + 1)
 
 
-def _created(runs: Runs) -> Any:
-    side = runs.pair.port_side('float64', runs.execution.device, runs.created)
-    with runs.pair.creating('port'):
-        side.create(runs.case.seed, runs.batch, runs.config)
-    return side.state()
+def _made_anew(runs: Runs) -> Runner:
+    return runs.new_port('float64', runs.reference64)
 
 
 def _candidates(runs: Runs, budget: Budget) -> Iterator[Counterfactual]:
     """What the reference's `create` has otherwise; then the functions that draw, short ones first."""
-    sources = _sources(runs)
+    sources = drawing_sources(_drawing_lines(runs))
     create = getattr(runs.pair.load('reference'), 'create', None)
     if create is not None and sources:
         yield from budget.limit(reference_changes(sources[-1], None, Source.of(create)))
         yield from budget.limit(exchanged(sources[-1]))
     for source in sorted(sources, key=lambda source: len(source.expressions())):  # those that are soon done
-        changes = source_changes(source)
-        yield from itertools.takewhile(lambda _: not budget.is_spent, changes)
-
-
-def _sources(runs: Runs) -> list[Source]:
-    """The functions through which random numbers are drawn when the port is made, innermost first."""
-    return drawing_sources(_drawing_lines(runs))
+        yield from budget.spend(source_changes(source))
 
 
 def drawing_sources(lines: Sequence[Line]) -> list[Source]:
@@ -97,7 +88,7 @@ def drawing_sources(lines: Sequence[Line]) -> list[Source]:
 
 
 def _drawing_lines(runs: Runs) -> list[Line]:
-    return drawing_lines(runs.pair.draws or '', lambda: _created(runs))
+    return drawing_lines(runs.pair.draws or '', lambda: _made_anew(runs))
 
 
 def drawing_lines(draws: str, run: Callable[[], object]) -> list[Line]:
@@ -112,10 +103,8 @@ def drawing_lines(draws: str, run: Callable[[], object]) -> list[Line]:
     def watching(_: str, draw: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(draw)
         def watched(*args: Any, **kwargs: Any) -> Any:
-            for frame in reversed(frames_at(sys._getframe(1))):
-                file = frame.f_code.co_filename
-                if is_user(file) and file != own:
-                    found[Line(file, frame.f_lineno, frame.f_code.co_qualname)] = None
+            lines = map(line_at, reversed(frames_at(sys._getframe(1))))
+            found.update((line, None) for line in lines if is_user(line.file) and line.file != own)
             return draw(*args, **kwargs)
 
         return watched

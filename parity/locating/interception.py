@@ -22,6 +22,8 @@ from parity.locating.structures import bound, is_array, mapped
 from parity.trees import Arrays, subtree
 
 Log = dict[str, list[np.ndarray]]
+# Settings of modules that can be compared.
+PLAIN = (bool, int, float, str)
 
 
 @dataclass(frozen=True)
@@ -209,9 +211,7 @@ def _parent(site: _Site, visit: int, orders: dict[tuple[_Site, int], int]) -> in
 
 
 def _settings(module: Any) -> dict[str, Any]:
-    return {
-        name: value for name, value in vars(module).items() if isinstance(value, bool | int | float | str)
-    }
+    return {name: value for name, value in vars(module).items() if isinstance(value, PLAIN)}
 
 
 def _paths(tree: Any) -> list[str]:

@@ -1,7 +1,7 @@
 """The line of an update that leaves another key than the reference's."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -18,10 +18,18 @@ from parity.stages import step_name
 SECONDS = 20.0
 
 
-def other_key(runs: Runs, leaf: Leaf) -> Finding | None:
-    """The line that, changed, leaves the reference's key after a step; leaf: that key, `<step>/key`."""
-    step = leaf.path.split('/')[0]
-    i, call = next((i, call) for i, call in runs.port64.script() if step_name(i, call) == step)
+def other_key(runs: Runs, leaves: Iterable[Leaf]) -> Finding | None:
+    """The line that, changed, leaves the reference's key after the first step that leaves another one.
+
+    leaves: those of the stage update that differ. None if keys do not, or no such line is found.
+    """
+    wrong = {leaf.path: leaf for leaf in leaves}
+    steps = ((i, call, step_name(i, call)) for i, call in runs.port64.script())
+    first = next(((i, call, step) for i, call, step in steps if f'{step}/key' in wrong), None)
+    if first is None or runs.pair.draws is None:
+        return None
+    i, call, step = first
+    leaf = wrong[f'{step}/key']
     expected = runs.reference64.stage('update')[leaf.path]
 
     def update() -> None:
@@ -41,11 +49,8 @@ def other_key(runs: Runs, leaf: Leaf) -> Finding | None:
             yield from exchanged(source)
         yield from itertools.chain.from_iterable(map(source_changes, sources[::-1]))
 
-    if runs.pair.draws is None:
-        return None
     budget = Budget(SECONDS)
-    in_time = lambda: itertools.takewhile(lambda _: not budget.is_spent, candidates())  # noqa: E731
-    cause, found = find_cause(Piece(margin, in_time))
+    cause, found = find_cause(Piece(margin, lambda: budget.spend(candidates())))
     if found is None or found.line is None:
         return None
     values = leaf.port, leaf.reference, leaf.error, leaf.allowed

@@ -49,6 +49,10 @@ class Budget:
         end = min(self.end, time.thread_time() + SECONDS)
         return itertools.takewhile(lambda _: time.thread_time() < end, itertools.islice(candidates, TRIES))
 
+    def spend(self, candidates: Iterator[Counterfactual]) -> Iterator[Counterfactual]:
+        """As many of the candidates as there is time for."""
+        return itertools.takewhile(lambda _: not self.is_spent, candidates)
+
 
 class Judge:
     """What the port must return for one computation, in float64, by the engine's tolerances.

@@ -236,8 +236,8 @@ class Locating:
         look = Look(stage.stage, '', values, judge, None, [leaf.path for leaf in stage.leaves], [])
         explained = look.explain(SECONDS)
         sampling = UpdateCall('sample_actions', (('seed', None),))
-        defaults = [one.finding('actions', '') for one in self._defaults_of(sampling)]
-        found = [*(defaults if stage.stage == 'actions' else ()), *look.findings()]
+        defaults = self._defaults_of(sampling) if stage.stage == 'actions' else []
+        found = [*(one.finding('actions', '') for one in defaults), *look.findings()]
         self._add(findings=tuple(merged(found, [], [])), explained=explained)
         if not self.found.findings:
             self._note(_TOO_SMALL)
@@ -250,9 +250,7 @@ class Locating:
         known_first = sorted(findings, key=lambda finding: not finding.is_explained)
         calls = [call for _, call in self.runs.port64.script()]
         defaults = [one.finding('update', '') for call in calls for one in self._defaults_of(call)]
-        keys = [leaf for leaf in stage.leaves if leaf.path.endswith('/key')]
-        first_key = min(keys, key=lambda leaf: int(leaf.path.split()[0].removeprefix('step')), default=None)
-        by_key = other_key(self.runs, first_key) if first_key else None
+        by_key = other_key(self.runs, stage.leaves)
         places = merged([*defaults, *([by_key] if by_key else []), *known_first], [], [])
         explained = all(finding.cause != UNKNOWN for finding in found) if found else None
         self._add(updates=tuple(found), findings=tuple(places), explained=explained)

@@ -3,44 +3,43 @@
 import ast
 import contextlib
 import inspect
-import textwrap
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
 from parity.locating.causes import Cause
-from parity.locating.counterfactuals import Counterfactual
+from parity.locating.counterfactuals import Counterfactual, Source
 from parity.locating.divergence import Finding, Place
-from parity.locating.interception import ModuleCall
+from parity.locating.interception import PLAIN, ModuleCall
 from parity.locating.sources import Line
 from parity.pair import Pair
 
-PLAIN = (bool, int, float, str, type(None))
+COMPARED = (*PLAIN, type(None))
 
 
 @dataclass(frozen=True)
 class OtherDefault:
-    """An argument that the port's function has another default for than the reference's."""
+    """An argument that the port's function has another default for than the reference's: mine for theirs."""
 
     port: Any
     reference: Any
     name: str
+    mine: Any
+    theirs: Any
 
     def undone(self) -> Counterfactual:
         """The port's function with the reference's default."""
-        mine, theirs = (_defaults(function)[self.name] for function in (self.port, self.reference))
-        description = f'{self.name}={theirs!r} instead of {mine!r} by default'
+        description = f'{self.name}={self.theirs!r} instead of {self.mine!r} by default'
         return Counterfactual('other default', description, self._changed)
 
     @contextlib.contextmanager
     def _changed(self) -> Iterator[None]:
-        value = _defaults(self.reference)[self.name]
         parameters = inspect.signature(self.port).parameters.values()
         given = [p for p in parameters if p.default is not p.empty and p.kind is not p.KEYWORD_ONLY]
-        positional = tuple(value if p.name == self.name else p.default for p in given)
+        positional = tuple(self.theirs if p.name == self.name else p.default for p in given)
         by_name = {**(self.port.__kwdefaults__ or {})}
-        by_name |= {self.name: value} if self.name in by_name else {}
+        by_name |= {self.name: self.theirs} if self.name in by_name else {}
         with (
             mock.patch.object(self.port, '__defaults__', positional or None),
             mock.patch.object(self.port, '__kwdefaults__', by_name or None),
@@ -49,11 +48,10 @@ class OtherDefault:
 
     def finding(self, stage: str, loss: str, cause: Cause | None = None) -> Finding:
         """As a place of a divergence."""
-        mine, theirs = (_defaults(function)[self.name] for function in (self.port, self.reference))
         port, reference = (
             Place.of(_line_of(function, self.name)) for function in (self.port, self.reference)
         )
-        why = f'the default of {self.name} is {mine}, in the reference {theirs}'
+        why = f'the default of {self.name} is {self.mine}, in the reference {self.theirs}'
         return Finding(0, 'value', stage, loss, port, reference, why, cause=cause)
 
 
@@ -77,8 +75,11 @@ def _compared(port: Any, reference: Any, given: Collection[str]) -> list[OtherDe
     if port is None or reference is None:
         return []
     mine, theirs = _defaults(port), _defaults(reference)
-    both = [name for name in mine if name in theirs and name not in given]
-    return [OtherDefault(port, reference, name) for name in both if mine[name] != theirs[name]]
+    return [
+        OtherDefault(port, reference, name, mine[name], theirs[name])
+        for name in mine
+        if name in theirs and name not in given and mine[name] != theirs[name]
+    ]
 
 
 def _function(cls: Any, method: str) -> Any:
@@ -90,16 +91,14 @@ def _function(cls: Any, method: str) -> Any:
 
 def _defaults(function: Any) -> dict[str, Any]:
     parameters = inspect.signature(function).parameters.items()
-    return {name: found.default for name, found in parameters if isinstance(found.default, PLAIN)}
+    return {name: found.default for name, found in parameters if isinstance(found.default, COMPARED)}
 
 
 def _line_of(function: Any, name: str) -> Line | None:
     """Where a default stands in the head of a function; None where it has no source."""
     try:
-        lines, first = inspect.getsourcelines(function)
-    except (OSError, TypeError):
+        source = Source.of(function)
+    except (LookupError, OSError, TypeError):
         return None
-    (tree,) = ast.parse(textwrap.dedent(''.join(lines))).body
-    found = (node for node in ast.walk(tree) if isinstance(node, ast.arg) and node.arg == name)
-    number = first + min((node.lineno for node in found), default=1) - 1
-    return Line(inspect.getsourcefile(function) or '', number, function.__qualname__)
+    head = [node for node in ast.walk(source.tree.args) if isinstance(node, ast.arg) and node.arg == name]
+    return source.line_of(head[0] if head else source.tree)

@@ -92,12 +92,12 @@ class Recorded(Runs):
     @functools.cached_property
     def port64(self) -> Runner:
         """The port in float64."""
-        return self._port('float64', Kept(self.answers.states['float64']))
+        return self.new_port('float64', Kept(self.answers.states['float64']))
 
     @functools.cached_property
     def port32(self) -> Runner:
         """The port in float32."""
-        return self._port('float32', Kept(self.answers.states.get('float32', [])))
+        return self.new_port('float32', Kept(self.answers.states.get('float32', [])))
 
     def expected(self, stage: str, dtype: str, *, reach: bool = True) -> Expected:
         """As kept, with the table of reach."""

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 
 import parity
+from parity.locating.differing import SHOWN_IN
 from parity.locating.divergence import Place
 from parity.mutating import loading
 from parity.mutating.answers import read
@@ -11,23 +12,12 @@ from parity.mutating.changes import changed_lines
 from parity.mutating.trial import Found, Outcome, Task, quiet
 from parity.pair import find
 
-# Where to look for what a stage shows. Contractions are values on the way to the losses; and networks are
-# looked into in a loss, if it differs as well: there each module is repeated by itself.
-LOOKED_AT = {
-    'config': 'config',
-    'params': 'params',
-    'forward': None,
-    'contractions': 'loss',
-    'loss': 'loss',
-    'grads': 'grads',
-    'update': 'update',
-    'actions': 'actions',
-}
+STAGES = ('config', 'params', 'forward', 'contractions', 'loss', 'grads', 'update', 'actions')
 
 
 def can_locate(found: Found) -> bool:
     """Whether there is anything to locate: values that differ in float64."""
-    return found.kind == 'mismatch' and found.stage in LOOKED_AT and found.dtype == 'float64'
+    return found.kind == 'mismatch' and found.stage in STAGES and found.dtype == 'float64'
 
 
 def locate(
@@ -40,8 +30,10 @@ def locate(
     quiet()
     answers = [read(path) for path in task.answers[found.pair]]
     case = next(each.case for each in answers if each.case.describe() == found.case)
+    # networks are looked into in a loss, if it differs as well: there each module is repeated by itself
+    stage = None if found.stage == 'forward' else SHOWN_IN.get(found.stage, found.stage)
     with loading.replaced(task.texts, task.folder):
-        findings = parity.locate(find(found.pair), case=case, stage=LOOKED_AT[found.stage]).findings
+        findings = parity.locate(find(found.pair), case=case, stage=stage).findings
     changed = {
         (f'{module.rpartition(".")[2]}.py', line)
         for module, text in task.texts.items()

@@ -76,9 +76,8 @@ def _prepared(
     """The references' answers, and which lines run in which case, of ports that match."""
     answers = _answers(pairs, folder / 'answers', False, jobs, tell)
     reached, differing = _unmutated(plan, answers, folder, jobs, limit, tell)
-    if (
-        differing
-    ):  # a check would take more samples of the noise, but answers that are kept have what they have
+    if differing:
+        # a check would take more samples of the noise, but answers that are kept have what they have
         again = _answers(list(differing), folder / 'careful', True, jobs, tell)
         more, differing = _unmutated(plan, again, folder, jobs, limit, tell)
         answers, reached = {**answers, **again}, {**reached, **more}

@@ -14,12 +14,12 @@ from parity.parallel import in_processes, processes
 from parity.report import files
 from parity.soaking import report
 from parity.soaking.parts import Part, Result, check_part, parts_of, read
-from parity.stages import STAGES
+from parity.stages import STAGES, UPDATES
 from parity.verdict import worst
 
 FILE = 'soak.jsonl'
 # What costs little: a new structure of the updates takes a compilation of all of them.
-UPDATELESS = tuple(stage for stage in STAGES if stage not in ('update', 'rollout'))
+UPDATELESS = tuple(stage for stage in STAGES if stage not in UPDATES)
 
 
 def soak_command(
