@@ -110,11 +110,7 @@ class TrainState(nn.Module):
         self.tx.zero_grad()
         loss, info = loss_fn(params)
         loss.backward()
-        for param in params.values():
-            if param.grad is None:
-                # parity: an unused parameter has gradient zero in JAX, and its moments still move it
-                param.grad = torch.zeros_like(param)
-        info = {**info, **gradient_info([param.grad for param in params.values()])}
+        info = {**info, **gradient_info(fill_gradients(params.values()))}
         # parity: computed before the step, because the step overwrites the old values in place
         averages = {
             target: self.moving_average(target, online, tau) for target, online in (targets or {}).items()
@@ -144,6 +140,20 @@ def example(x):
         return x
     x = torch.as_tensor(x, device='cpu')
     return x.float() if x.is_floating_point() else x
+
+
+def fill_gradients(params):
+    """Give each parameter that the loss did not use the gradient zero; returns the different gradients."""
+    grads = [param.grad for param in params if param.grad is not None]
+    unused = [param for param in params if param.grad is None]
+    if not unused:
+        return grads
+    # one array for all of them, as they are only read: filling one for each takes as long as Adam
+    zeros = unused[0].new_zeros(max(param.numel() for param in unused))
+    for param in unused:
+        # parity: an unused parameter has gradient zero in JAX, and its moments still move it
+        param.grad = zeros[: param.numel()].view(param.shape)
+    return [*grads, zeros]
 
 
 def gradient_info(grads):
