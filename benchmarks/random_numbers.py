@@ -1,9 +1,11 @@
 """The time of 10**7 random numbers: `torch_agents.random` against jitted `jax.random`, in float32.
 
     python -m benchmarks.random_numbers [--count 10000000] [--repeats 10] [--threads 2] [--clock cpu]
+    python -m benchmarks.random_numbers --compiled
     python -m benchmarks.random_numbers --device cuda
 
-On a GPU torch's own generator, `torch.rand` and `torch.randn`, is measured as well.
+With `--compiled` the port draws after `random.compile()`; on a GPU it always compiles, and torch's own
+generator, `torch.rand` and `torch.randn`, is measured as well.
 """
 
 import argparse
@@ -17,12 +19,15 @@ from benchmarks import measuring
 def main() -> None:
     options = arguments()
     measuring.use(options.device, options.threads)
+    if options.compiled:
+        compile_draws()
     rows = [measure(kind, options) for kind in ('uniform', 'normal')]
     for row in rows:
         medians = ', '.join(f'{side} {seconds * 1e3:.2f} ms' for side, seconds in row['seconds'].items())
         ratios = ', '.join(f'{ratio:.2f} of {side}' for side, ratio in row['ratios'].items())
         print(f'{row["kind"]:8} {medians}; port {ratios}')
-    measuring.write(f'random_numbers_{options.device}', {**vars(options), 'draws': rows})
+    compiled = '_compiled' if options.compiled else ''
+    measuring.write(f'random_numbers_{options.device}{compiled}', {**vars(options), 'draws': rows})
 
 
 def arguments() -> argparse.Namespace:
@@ -31,6 +36,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument('--count', type=int, default=10**7)
     parser.add_argument('--repeats', type=int, default=10)
     parser.add_argument('--threads', type=int, default=2)
+    parser.add_argument('--compiled', action='store_true')
     parser.add_argument('--clock', choices=measuring.CLOCKS, default='wall')
     return parser.parse_args()
 
@@ -62,6 +68,12 @@ def port_draw(kind: str, count: int, device: str) -> Callable[[], object]:
 
     key = random.PRNGKey(0).to(device)
     return measuring.waiting(lambda: getattr(random, kind)(key, (count,)), device)
+
+
+def compile_draws() -> None:
+    from torch_agents import random
+
+    random.compile()
 
 
 def torch_draw(kind: str, count: int, device: str) -> Callable[[], object]:

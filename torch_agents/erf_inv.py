@@ -28,7 +28,8 @@ def erf_inv(x):
 def _log1p(x):
     """log(1 + x), -1 < x < 0: log of the rounded sum, or near 0 Cephes' x - x**2 / 2 + x**3 P(x) / Q(x)."""
     square = x * x
-    near = _horner(_LOG1P_P, x).div_(_horner(_LOG1P_Q, x)).mul_(x * square).add_(square, alpha=-0.5).add_(x)
+    cubic = _horner(_LOG1P_P, x).div_(_horner(_LOG1P_Q, x)).mul_(x * square)
+    near = _rounded(cubic).add_(square, alpha=-0.5).add_(x)
     far = _log_float32(1 + x) if x.dtype == torch.float32 else _log_float64(1 + x)
     return _select(torch.gt(x, 1 - math.sqrt(2), out=square), near, far)
 
@@ -48,7 +49,7 @@ def _log_float32(x):
     square = y * y
     cube = square * y
     a, b, c = (_horner(_LOG[i : i + 3], y) for i in (0, 3, 6))
-    small = fma(fma(fma(a, cube, b), cube, c), cube, exponent * -2.12194440e-4)
+    small = fma(fma(fma(a, cube, b), cube, c), cube, _rounded(exponent * -2.12194440e-4))
     return y.add_(square, alpha=-0.5).add_(small).add_(exponent, alpha=0.693359375)  # ln 2 in two parts
 
 
@@ -71,6 +72,11 @@ def _horner(coefficients, x):
 
 def fma(a, b, c):
     return torch.addcmul(c, a, b)  # rounded once where torch is built with FMA; a test measures it
+
+
+def _rounded(product):
+    # A compiled kernel would fuse the product with the sum that follows; a minimum between them prevents it.
+    return product.clamp(max=math.inf) if torch.compiler.is_compiling() else product
 
 
 def _select(mask, yes, no):

@@ -7,7 +7,7 @@ jax reads `jax_enable_x64`, this file reads whether `torch.get_default_dtype()` 
 
 Measured against jitted jax 0.10 on an x86-64 CPU, everything is equal bit for bit, normals included. XLA
 fuses multiply-adds there, and so does `torch.addcmul` where torch is built with FMA; where it is not, normals
-are up to 3 ulp away.
+are up to 3 ulp away. Compiled kernels (`compile()`) give the same bits.
 
 Words are held as int32, which wraps as uint32 does; torch has almost no uint32 arithmetic. On the CPU the
 work goes block by block, so that the hundred-odd passes over a block stay in cache.
@@ -30,7 +30,20 @@ _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 _PARITY = 0x1BD11BDA  # the third key word is k0 ^ k1 ^ this constant
 _LOW_WORD = 0xFFFFFFFF
 _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+_CONTRACTING = {'cpp.enable_floating_point_contract_flag': 'fast'}  # addcmul rounds once, as it does in torch
 _SQRT2 = {dtype: torch.tensor(math.sqrt(2), dtype=dtype).item() for dtype in _FLOATS}  # rounded to each
+
+_compiling = False  # set by compile()
+
+
+def compile():
+    """Draw large float32 arrays on the CPU by compiled kernels from now on: the same bits, much faster.
+
+    Needs a C++ compiler (`torch.compile`), which takes half a minute at the first large draw of each kind.
+    On a GPU draws are always compiled.
+    """
+    global _compiling
+    _compiling = True
 
 
 # Keys.
@@ -230,9 +243,11 @@ def _fill(key, shape, dtype, values):
     """values(words) for the word pairs 0, 1, ... of the stream of a key, as a tensor of this shape."""
     shape = _shape(shape)
     count = math.prod(shape)
-    if key.device.type != 'cpu':
+    in_kernel = _compiling and dtype == torch.float32 and count > _FEW
+    if key.device.type != 'cpu' or in_kernel:
         parts = [
-            _block(values, key, start, min(_BLOCK, count - start)) for start in range(0, count or 1, _BLOCK)
+            _block(values, key, start, min(_BLOCK, count - start), in_kernel)
+            for start in range(0, count or 1, _BLOCK)
         ]
         return (torch.cat(parts) if len(parts) > 1 else parts[0]).view(shape)
     out = torch.empty(shape, dtype=dtype)
@@ -245,9 +260,10 @@ def _fill(key, shape, dtype, values):
     return out
 
 
-def _block(values, key, start, count):
-    """values(words) for count word pairs from start on; on a GPU in one kernel instead of some 200."""
-    compute = _compiled(values) if key.device.type == 'cuda' else functools.partial(_stream, values)
+def _block(values, key, start, count, in_kernel=False):
+    """values(words) for count word pairs from start on; on a GPU, or in_kernel, one kernel instead of 200."""
+    in_kernel = in_kernel or key.device.type == 'cuda'
+    compute = _compiled(values) if in_kernel else functools.partial(_stream, values)
     return compute(key.view(torch.int32), start >> 32, _signed(start & _LOW_WORD), count)
 
 
@@ -259,7 +275,9 @@ def _stream(values, key, high, low, count):
 def _compiled(values):
     # torch keeps but a few compiled versions of a code object, hence a copy for each kind of values
     stream = types.FunctionType(_stream.__code__.replace(), globals())
-    return torch.compile(functools.partial(stream, values), dynamic=True, fullgraph=True)
+    return torch.compile(
+        functools.partial(stream, values), dynamic=True, fullgraph=True, options=_CONTRACTING
+    )
 
 
 # What is made of the word pairs; one function for each dtype, so that each is compiled but once.

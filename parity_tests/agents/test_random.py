@@ -20,6 +20,8 @@ SEEDS = st.integers(-(1 << 63), (1 << 63) - 1) | st.integers(0, 100)
 # A fixed set: jax compiles once per shape.
 SHAPES = st.sampled_from([(), (0,), (7,), (2, 3, 5), (1025,)])
 FLOATS = ['float64', 'float32', 'float16', 'bfloat16']
+# torch's compiler uses what torch has deprecated
+of_torch = pytest.mark.filterwarnings('ignore:`torch.jit:DeprecationWarning')
 few = settings(max_examples=15, deadline=None, derandomize=True)
 MEASURED_ULP = 0  # over all 2**23 float32 normals and 1e7 float64 ones; 2 is what the project asks for
 
@@ -293,6 +295,33 @@ def test_blocks_do_not_change_a_draw(monkeypatch):
     counters = random._counters
     monkeypatch.setattr(random, '_counters', lambda high, low, count, device: counters(0, 0, count, device))
     assert (random.bits(random.PRNGKey(5), (1000,), torch.uint32) != whole).any()
+
+
+@pytest.mark.slow
+@of_torch
+@pytest.mark.parametrize('name', ['uniform', 'normal'])
+def test_compiled_draws_are_the_same(name, monkeypatch):
+    """Over a block's end, and smaller ones, which are not compiled."""
+    monkeypatch.setattr(random, '_BLOCK', 1 << 20)
+    draw = functools.partial(getattr(random, name), random.PRNGKey(5), dtype=torch.float32)
+    few, many = draw((10,)), draw((1 << 20) + 12345)
+    monkeypatch.setattr(random, '_compiling', False)
+    random.compile()
+    assert torch.equal(draw((10,)), few)
+    assert torch.equal(draw((1 << 20) + 12345), many)
+    assert not torch.equal(draw((1 << 20) + 12345), many.roll(1))
+
+
+@pytest.mark.slow
+@of_torch
+def test_compiled_normals_need_their_products_rounded(monkeypatch):
+    draw = functools.partial(random.normal, random.PRNGKey(5), (1 << 20,), torch.float32)
+    whole = draw()
+    monkeypatch.setattr(random, '_compiling', True)
+    monkeypatch.setattr(random, '_compiled', random._compiled.__wrapped__)
+    monkeypatch.setattr(erf_inv, '_rounded', lambda product: product)
+    different = (draw() != whole).sum()
+    assert 0 < different < 1 << 12
 
 
 def test_counters_beyond_32_bits():
