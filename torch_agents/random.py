@@ -104,7 +104,7 @@ def bits(key, shape=(), dtype=None):
         torch.uint64: torch.int64,
     }
     _check_dtype(dtype, signed, 'bits')
-    return _fill(key, shape, signed[dtype], _words_of(dtype.itemsize)).view(dtype)
+    return _fill(key, shape, signed[dtype], _WORDS[dtype.itemsize]).view(dtype)
 
 
 def uniform(key, shape=(), dtype=None, minval=0.0, maxval=1.0):
@@ -116,7 +116,7 @@ def uniform(key, shape=(), dtype=None, minval=0.0, maxval=1.0):
     """
     _check_key(key, 'uniform')
     dtype = _float_dtype(dtype, 'uniform')
-    unit = _fill(key, shape, dtype, _uniforms_of(dtype))
+    unit = _fill(key, shape, dtype, _UNIFORMS[dtype])
     if (
         not isinstance(minval, torch.Tensor)
         and not isinstance(maxval, torch.Tensor)
@@ -139,7 +139,7 @@ def normal(key, shape=(), dtype=None):
     """
     _check_key(key, 'normal')
     dtype = _float_dtype(dtype, 'normal')
-    return _fill(key, shape, dtype, _normals_of(dtype))
+    return _fill(key, shape, dtype, _NORMALS[dtype])
 
 
 def truncated_normal(key, lower, upper, shape=(), dtype=None):
@@ -287,29 +287,6 @@ def _pairs(x0, x1):
     return torch.stack((x0, x1), dim=-1)
 
 
-@functools.cache
-def _words_of(itemsize):
-    return lambda x0, x1: _bits(x0, x1, itemsize)
-
-
-@functools.cache
-def _uniforms_of(dtype):
-    return lambda x0, x1: _unit(x0, x1, dtype)
-
-
-@functools.cache
-def _normals_of(dtype):
-    work = torch.promote_types(dtype, torch.float32)
-    low = torch.finfo(dtype).eps / 2 - 1  # the smallest float above -1
-    sqrt2 = _SQRT2[dtype]
-
-    def values(x0, x1):
-        u = _unit(x0, x1, dtype).to(work).mul_(2).add_(low)
-        return erf_inv(u).to(dtype).mul_(sqrt2)
-
-    return values
-
-
 def _bits(x0, x1, itemsize):
     if itemsize == 8:
         return x0.long().bitwise_left_shift_(32).bitwise_or_(x1.long().bitwise_and_(_LOW_WORD))
@@ -322,6 +299,17 @@ def _unit(x0, x1, dtype):
     eps = torch.finfo(dtype).eps
     mantissa = _bits(x0, x1, dtype.itemsize).bitwise_right_shift_(shift).bitwise_and_(int(1 / eps) - 1)
     return mantissa.to(dtype).mul_(eps)
+
+
+def _normal(x0, x1, dtype):
+    low = torch.finfo(dtype).eps / 2 - 1  # the smallest float above -1
+    u = _unit(x0, x1, dtype).to(torch.promote_types(dtype, torch.float32)).mul_(2).add_(low)
+    return erf_inv(u).to(dtype).mul_(_SQRT2[dtype])
+
+
+_WORDS = {itemsize: functools.partial(_bits, itemsize=itemsize) for itemsize in (1, 2, 4, 8)}
+_UNIFORMS = {dtype: functools.partial(_unit, dtype=dtype) for dtype in _FLOATS}
+_NORMALS = {dtype: functools.partial(_normal, dtype=dtype) for dtype in _FLOATS}
 
 
 # Arguments.

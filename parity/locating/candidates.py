@@ -62,7 +62,7 @@ def source_changes(
     for row in REWRITES:
         for node in nodes:
             for text in row.options(node, scope):
-                yield _rewrite(source, row.name, node, text)
+                yield rewrite(source, row.name, node, text)
     yield from _orders(source, line)
     yield from exchanged(source, line)
 
@@ -75,11 +75,23 @@ def reference_changes(source: Source, line: int | None, reference: Source) -> It
             name = (
                 'other key' if _but_for_text(node) == _but_for_text(text) else "unlike the reference's line"
             )
-            yield _rewrite(source, name, node, text)
+            yield rewrite(source, name, node, text)
     for statement, text in left_out(source.tree, reference.tree, known):
-        description = f'before line {statement.lineno}: `{text}`'
-        apply = functools.partial(source.preceded, statement, ast.parse(text).body)
-        yield Counterfactual('statement left out', description, apply, source.line_of(statement))
+        yield preceded(source, statement, text)
+
+
+def preceded(source: Source, statement: ast.stmt, text: str) -> Counterfactual:
+    """Other statements before one of a function."""
+    description = f'before line {statement.lineno}: `{text}`'
+    apply = functools.partial(source.preceded, statement, ast.parse(text).body)
+    return Counterfactual('statement left out', description, apply, source.line_of(statement))
+
+
+def without(source: Source, statement: ast.stmt) -> Counterfactual:
+    """A function without one of its statements."""
+    description = f'without line {statement.lineno}: `{ast.unparse(statement)}`'
+    apply = functools.partial(source.replaced, statement, ast.Pass())
+    return Counterfactual('surplus statement', description, apply, source.line_of(statement))
 
 
 class _Blank(ast.NodeTransformer):
@@ -102,7 +114,7 @@ def conditions(source: Source) -> Iterator[Counterfactual]:
     """Each `if` of a function, the other way round: what differs then is in its branches."""
     for node in ast.walk(source.tree):
         if isinstance(node, ast.If | ast.IfExp):
-            yield _rewrite(source, 'condition', node.test, f'not ({ast.unparse(node.test)})')
+            yield rewrite(source, 'condition', node.test, f'not ({ast.unparse(node.test)})')
 
 
 def _orders(source: Source, line: int | None) -> Iterator[Counterfactual]:
@@ -123,10 +135,11 @@ def exchanged(source: Source, line: int | None = None) -> Iterator[Counterfactua
             for i, j in itertools.combinations(range(len(target.elts)), 2):
                 names = list(target.elts)
                 names[i], names[j] = names[j], names[i]
-                yield _rewrite(source, 'order of names', target, ast.unparse(ast.Tuple(names, ast.Store())))
+                yield rewrite(source, 'order of names', target, ast.unparse(ast.Tuple(names, ast.Store())))
 
 
-def _rewrite(source: Source, name: str, node: ast.expr, text: str) -> Counterfactual:
+def rewrite(source: Source, name: str, node: ast.expr, text: str) -> Counterfactual:
+    """Another expression in the place of one of a function."""
     description = f'line {node.lineno}: `{text}` instead of `{ast.unparse(node)}`'
     apply = functools.partial(source.replaced, node, rewritten(text))
     return Counterfactual(name, description, apply, source.line_of(node))

@@ -172,14 +172,14 @@ def source_at(path: str, line: int) -> Source:
     """
     modules = [module for module in list(sys.modules.values()) if getattr(module, '__file__', None) == path]
     for module in modules:
-        for function in _functions(module):
+        for function in functions_of(module):
             lines, start = inspect.getsourcelines(function)
             if start <= line < start + len(lines):
                 return Source.of(function)
     raise LookupError(f'no imported function at {path}:{line}')
 
 
-def _functions(module: types.ModuleType) -> Iterator[types.FunctionType]:
+def functions_of(module: types.ModuleType) -> Iterator[types.FunctionType]:
     """The functions that a file defines, and those of its classes."""
     for value in vars(module).values():
         for member in vars(value).values() if inspect.isclass(value) else (value,):

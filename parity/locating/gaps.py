@@ -12,11 +12,9 @@ from typing import Any, NamedTuple
 from parity.comparison import Leaf
 from parity.locating.differing import in_loss
 from parity.locating.divergence import Finding, Place
+from parity.locating.scopes import MODULES
 from parity.locating.sources import Line, is_user
 from parity.pair import Pair
-
-# What lines of the same meaning have otherwise.
-MODULES = re.compile(r'\b(jax\.numpy|jax\.nn|jax|jnp|torch\.nn\.functional|torch|F|np)\.')
 
 # How alike methods must be for a line to be missing, and not all of them another way.
 ALIKE = 0.5

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from parity.locating.causes import Cause
+from parity.locating.counterfactuals import Counterfactual
 from parity.locating.divergence import Finding, Place
 from parity.locating.draws import DrawFinding
 from parity.locating.update_lines import line_of
@@ -33,6 +34,12 @@ def of_update(runs: Runs, finding: UpdateFinding, margins: Mapping[str, float]) 
         parameters=finding.paths,
         cause=Cause(finding.cause, finding.description, before, finding.margin, 1),
     )
+
+
+def of_text(stage: str, loss: str, cause: Cause, change: Counterfactual) -> Finding:
+    """A line that says something else than the reference's as a place."""
+    why = 'says something else than the reference, and all agrees if it does not'
+    return Finding(0, 'value', stage, loss, Place.of(change.line), None, why, cause=cause)
 
 
 def merged(causes: list[Finding], rest: list[Finding], drawn: list[Finding]) -> list[Finding]:

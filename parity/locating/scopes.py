@@ -6,6 +6,16 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+# What lines of the same meaning have otherwise.
+MODULES = re.compile(r'\b(jax\.numpy|jax\.nn|jax|jnp|torch\.nn\.functional|torch|F|np)\.')
+SPELT = (
+    ('jax.nn.', 'torch.nn.functional.'),
+    ('jax.random.', 'random.'),
+    ('jax.lax.stop_gradient(', 'torch.Tensor.detach('),
+    ('.min(', '.amin('),
+    ('.max(', '.amax('),
+)
+
 
 @dataclass(frozen=True)
 class Scope:
@@ -42,7 +52,7 @@ def translated(node: ast.AST, known: Collection[str] = ()) -> str:
     known: the names of the port's file, which may have a function of its own for one of jax.
     """
     text = re.sub(r'\bjnp\.(\w+)', lambda found: _spelt(found[1], known), ast.unparse(node))
-    for theirs, ours in (('jax.nn.', 'torch.nn.functional.'), ('.min(', '.amin('), ('.max(', '.amax(')):
+    for theirs, ours in SPELT:
         text = text.replace(theirs, ours)
     return text
 

@@ -22,10 +22,11 @@ from parity.locating.keys import other_key
 from parity.locating.layers import Layers
 from parity.locating.looks import Look
 from parity.locating.pieces import Judge
-from parity.locating.places import merged, of_draw, of_update
+from parity.locating.places import merged, of_draw, of_text, of_update
 from parity.locating.reach import reach_table
 from parity.locating.reads import read_programs
 from parity.locating.signatures import OtherDefault, defaults_of_modules, other_defaults
+from parity.locating.unlike import Unlike
 from parity.locating.updates import updates
 from parity.locating.values import Values, call_of
 from parity.runs import Runs
@@ -106,6 +107,12 @@ class Locating:
         for look in self._looks(stages):
             elsewhere += self._made_otherwise(look) + self._called_otherwise(look)
             explains = self._explained(look)
+            by_text = self._by_text(look)
+            if by_text:
+                elsewhere.append(by_text)
+                rest += look.findings()
+                explained.append(True)
+                continue
             causes, rest = causes + look.causes(), rest + look.others()
             for _ in range(AGAIN):
                 if explains or not look.causes() or len(self.undone) == look.known:
@@ -124,6 +131,22 @@ class Locating:
         self._reach(stages)
         if not self.found.findings:
             self._raising(stages[0]) if stages[0].outcome == 'error' else self._note(_TOO_SMALL)
+
+    def _by_text(self, look: Look) -> Finding | None:
+        """The line whose text alone is to blame; none if such a line is what the look has found.
+
+        A cause at a line that says what the reference says can be a chance hit: another key in its place.
+        """
+        judge, known = look.judge, self.undone[: look.known]
+        with applied(known):
+            unlike = Unlike(self.runs.pair, judge.leaves, functools.partial(_margin, judge))
+        if look.agrees and look.causes() and unlike.has(look.causes()[0].port):
+            return None
+        cause = unlike.cause(known)
+        if cause is None:
+            return None
+        self.undone[look.known :] = [cause[1]]
+        return of_text(look.stage, look.loss, *cause)
 
     def _made_otherwise(self, look: Look) -> list[Finding]:
         """The lines that make modules with other settings, and defaults of modules' calls."""
@@ -235,9 +258,12 @@ class Locating:
         judge = Judge(self.runs, stage=stage.stage)
         look = Look(stage.stage, '', values, judge, None, [leaf.path for leaf in stage.leaves], [])
         explained = look.explain(SECONDS)
+        by_text = self._by_text(look)
+        explained = True if by_text else explained
         sampling = UpdateCall('sample_actions', (('seed', None),))
         defaults = self._defaults_of(sampling) if stage.stage == 'actions' else []
-        found = [*(one.finding('actions', '') for one in defaults), *look.findings()]
+        found = [by_text] if by_text else []
+        found += [*(one.finding('actions', '') for one in defaults), *look.findings()]
         self._add(findings=tuple(merged(found, [], [])), explained=explained)
         if not self.found.findings:
             self._note(_TOO_SMALL)
@@ -251,11 +277,19 @@ class Locating:
         calls = [call for _, call in self.runs.port64.script()]
         defaults = [one.finding('update', '') for call in calls for one in self._defaults_of(call)]
         by_key = other_key(self.runs, stage.leaves)
-        places = merged([*defaults, *([by_key] if by_key else []), *known_first], [], [])
         explained = all(finding.cause != UNKNOWN for finding in found) if found else None
-        self._add(updates=tuple(found), findings=tuple(places), explained=explained)
+        by_text = None if explained or by_key else self._update_by_text()
+        first = [finding for finding in (by_text, by_key) if finding]
+        places = merged([*defaults, *first, *known_first], [], [])
+        self._add(updates=tuple(found), findings=tuple(places), explained=True if by_text else explained)
         if not places:
             self._note('the steps differ, but no parameter after one does: compare the info values')
+
+    def _update_by_text(self) -> Finding | None:
+        """The line of an update whose text alone is to blame."""
+        judge = Judge(self.runs, stage='update')
+        cause = Unlike(self.runs.pair, judge.leaves, judge.margin).cause()
+        return of_text('update', '', *cause) if cause else None
 
     def _in_rollout(self, stage: StageResult) -> None:
         self._note(
@@ -289,6 +323,12 @@ def _leaves_of(stages: Iterable[StageResult], loss: str) -> list[str]:
             name, path = in_loss(leaf.path)
             found += [prefix + path] if name == loss else []
     return found
+
+
+def _margin(judge: Judge) -> float:
+    """Of all leaves; of the values, which are computed sooner, if these differ."""
+    margin = judge.margin(judge.values())
+    return margin if margin > 1 else judge.margin()
 
 
 def _fails(look: Look) -> bool:

@@ -334,9 +334,9 @@ def test_counters_beyond_32_bits():
     'values',
     [
         random._pairs,
-        random._words_of(4),
-        random._uniforms_of(torch.float32),
-        random._normals_of(torch.float32),
+        random._WORDS[4],
+        random._UNIFORMS[torch.float32],
+        random._NORMALS[torch.float32],
     ],
 )
 def test_as_one_graph_like_on_a_gpu(values):

@@ -1,0 +1,219 @@
+"""Where the port says something else than the reference, in the functions that a computation calls.
+
+A port is its original line for line, mostly: what a line says otherwise is likelier to be wrong than what it
+says alike. Each such difference is undone by itself, where the reference's words mean something in the port.
+"""
+
+import ast
+import difflib
+import functools
+import inspect
+import itertools
+import os
+import sys
+import types
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any
+
+from parity.locating.candidates import preceded, rewrite, source_changes, without
+from parity.locating.causes import Cause, Piece, find_cause
+from parity.locating.counterfactuals import Counterfactual, Source, functions_of
+from parity.locating.divergence import Place
+from parity.locating.pieces import Budget
+from parity.locating.scopes import MODULES, translated
+from parity.locating.sources import Line, is_user
+from parity.locating.syntax import call_name
+from parity.pair import Pair
+
+# What the same method is called in Flax and in torch.
+METHODS = {'forward': '__call__', '__init__': 'setup'}
+UNLIKE = "unlike the reference's line"
+
+# For all differences together, and for what the one that explains all is called.
+SECONDS, NAMING = 8.0, 2.0
+
+Twins = list[tuple[Source, Source]]
+
+
+class Unlike:
+    """What the port says otherwise in one computation.
+
+    run: does the computation; margin: its worst error / allowed, computed anew as the port now is.
+    """
+
+    def __init__(self, pair: Pair, run: Callable[[], object], margin: Callable[[], float]) -> None:
+        self.margin = margin
+        self.twins = twins(pair, run)
+
+    def changes(self) -> Iterator[Counterfactual]:
+        """Each difference undone."""
+        return itertools.chain.from_iterable(itertools.starmap(differences, self.twins))
+
+    def has(self, place: Place | None) -> bool:
+        """Whether the line is one that says something else than the reference's."""
+        lines = (change.line for change in self.changes())
+        return place is not None and any(line and line[:2] == (place.file, place.line) for line in lines)
+
+    def cause(self, found: Sequence[Counterfactual] = ()) -> tuple[Cause, Counterfactual] | None:
+        """The difference that, undone, makes all agree, by the name of a known mistake if it is one.
+
+        found: what is undone already.
+        """
+        cause, change = find_cause(Piece(self.margin, lambda: Budget(SECONDS).spend(self.changes())), found)
+        if change is None or change.line is None:
+            return None
+        at_line = functools.partial(self._at, change.line)
+        named, as_known = find_cause(Piece(self.margin, lambda: Budget(NAMING).spend(at_line())), found)
+        return (named, as_known) if as_known else (cause, change)
+
+    def _at(self, line: Line) -> Iterator[Counterfactual]:
+        """What would undo the known mistakes of a line."""
+        for source, reference in self.twins:
+            if source.is_of(line):
+                yield from source_changes(source, line.line, reference)
+
+
+def twins(pair: Pair, run: Callable[[], object]) -> Twins:
+    """The functions of the port that run() calls, each with the reference's function of its name."""
+    port, reference = pair.load('port'), pair.load('reference')
+    theirs: dict[str, list[Any]] = {}
+    for function in _functions_beside(reference):
+        theirs.setdefault(function.__qualname__, []).append(function)
+    found = []
+    for function in _called(port, run):
+        names = _names(function, port, reference)
+        others = [other for name in names for other in theirs.get(name, ()) if other is not function]
+        if inspect.isfunction(port) and function is port:
+            others = [reference]
+        if others:
+            twin = max(others, key=lambda other: _file(other) == _file(function))
+            found.append((Source.of(function), Source.of(twin)))
+    return found
+
+
+def _called(port: Any, run: Callable[[], object]) -> list[Any]:
+    """The functions of the port's code under check that run() calls, each once; it may raise."""
+    codes: dict[types.CodeType, None] = {}
+
+    def watch(frame: types.FrameType, event: str, _: object) -> None:
+        if event == 'call':
+            codes.setdefault(frame.f_code)
+
+    before = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        run()
+    except Exception:  # a port that fails has called functions until then
+        pass
+    finally:
+        sys.setprofile(before)
+    files = {code.co_filename for code in codes if is_user(code.co_filename)}
+    known = {function.__code__: function for function in _functions_in(files)}
+    if inspect.isfunction(port):  # it may be local to another function
+        known[port.__code__] = port
+    return [known[code] for code in codes if code in known]
+
+
+def _functions_beside(reference: Any) -> Iterator[Any]:
+    """The functions of the files in the folders in which the reference's classes are."""
+    if inspect.isfunction(reference):
+        yield reference
+        owners: Sequence[Any] = (reference,)
+    else:
+        owners = (reference if inspect.isclass(reference) else type(reference)).__mro__
+    files = [sys.modules[owner.__module__].__dict__.get('__file__') or '' for owner in owners]
+    folders = {os.path.dirname(file) for file in files if is_user(file)}
+    modules = [getattr(module, '__file__', None) or '' for module in list(sys.modules.values())]
+    yield from _functions_in({file for file in modules if os.path.dirname(file) in folders})
+
+
+def _functions_in(files: Collection[str]) -> Iterator[Any]:
+    for module in list(sys.modules.values()):
+        if getattr(module, '__file__', None) in files:
+            yield from functions_of(module)
+
+
+def _names(function: Any, port: Any, reference: Any) -> list[str]:
+    """What its twin may be called."""
+    owner, _, name = function.__qualname__.rpartition('.')
+    owners = [owner]
+    if inspect.isclass(port) and inspect.isclass(reference) and owner == port.__qualname__:
+        owners.append(reference.__qualname__)
+    return [f'{one}.{own}'.lstrip('.') for one in owners for own in (name, METHODS.get(name, name))]
+
+
+def _file(function: Any) -> str:
+    return os.path.basename(inspect.getsourcefile(function) or '')
+
+
+def differences(source: Source, reference: Source) -> Iterator[Counterfactual]:
+    """What the port's function says otherwise, written as in the reference, the smallest changes first."""
+    known = source.function.__globals__
+    ours, theirs = list(_statements(source.tree.body)), list(_statements(reference.tree.body))
+    matcher = difflib.SequenceMatcher(None, [*map(_key, ours)], [*map(_key, theirs)], autojunk=False)
+    for kind, start, stop, first, last in matcher.get_opcodes():
+        if kind == 'insert' and start < len(ours):
+            yield preceded(
+                source, ours[start], '\n'.join(translated(one, known) for one in theirs[first:last])
+            )
+        if kind == 'delete':
+            for statement in ours[start:stop]:
+                yield without(source, statement)
+        for own, other in zip(ours[start:stop], theirs[first:last], strict=False):
+            for mine, its in zip(_expressions(own), _expressions(other), strict=False):
+                for node, text in _parts(mine, its, known):
+                    yield rewrite(source, 'condition' if isinstance(own, ast.If) else UNLIKE, node, text)
+
+
+def _statements(block: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
+    """All statements in their order, those inside others after their heads; no docstrings."""
+    for statement in block:
+        if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
+            yield statement
+        for name in ('body', 'orelse'):
+            yield from _statements(getattr(statement, name, ()))
+
+
+def _key(statement: ast.stmt) -> str:
+    """What statements of the same meaning have in common."""
+    words = [type(statement).__name__]
+    if isinstance(statement, ast.Assign):
+        words += map(ast.unparse, statement.targets)
+    if isinstance(statement, ast.FunctionDef):
+        words += [statement.name]
+    if isinstance(statement, ast.Expr):
+        words += [call_name(statement.value)]
+    return ' '.join(words)
+
+
+def _expressions(statement: ast.stmt) -> list[ast.expr]:
+    """Those of a statement itself."""
+    return [node for node in ast.iter_child_nodes(statement) if isinstance(node, ast.expr)]
+
+
+def _parts(mine: ast.expr, its: ast.expr, known: Collection[str]) -> Iterator[tuple[ast.expr, str]]:
+    """(a part of the port's expression, the reference's text for it) where they differ, inner ones first."""
+    if _same(mine, its):
+        return
+    ours, theirs = ([*ast.iter_child_nodes(one)] for one in (mine, its))
+    if isinstance(mine, ast.Call) and isinstance(its, ast.Call):
+        ours, theirs = _arguments(mine, its)
+    elif type(mine) is not type(its) or len(ours) != len(theirs):
+        ours = theirs = []
+    for a, b in zip(ours, theirs, strict=True):
+        if isinstance(a, ast.expr) and isinstance(b, ast.expr):
+            yield from _parts(a, b, known)
+    yield mine, translated(its, known)
+
+
+def _arguments(mine: ast.Call, its: ast.Call) -> tuple[list[ast.AST], list[ast.AST]]:
+    """The functions of two calls and the arguments that both have."""
+    named = {keyword.arg: keyword.value for keyword in its.keywords}
+    pairs = [(mine.func, its.func), *zip(mine.args, its.args, strict=False)]
+    pairs += [(one.value, named[one.arg]) for one in mine.keywords if one.arg in named]
+    return [a for a, _ in pairs], [b for _, b in pairs]
+
+
+def _same(mine: ast.AST, its: ast.AST) -> bool:
+    """Whether two expressions say the same, but for the names of the frameworks' modules."""
+    return MODULES.sub('', ast.unparse(mine)) == MODULES.sub('', ast.unparse(its))
