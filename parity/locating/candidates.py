@@ -16,6 +16,7 @@ from parity.locating.syntax import rewritten
 ALIASES = {'epsilon': ('eps', 'epsilon'), 'momentum': ('momentum',), 'negative_slope': ('negative_slope',)}
 # What the cause is called where a module agrees once it has the reference's value of a setting.
 OTHER_SETTING = 'other setting'
+EPSILON = 'normalisation epsilon'
 
 
 def other_settings(modules: Sequence[Any], reference: dict[str, Any]) -> Iterator[Counterfactual]:
@@ -24,7 +25,7 @@ def other_settings(modules: Sequence[Any], reference: dict[str, Any]) -> Iterato
     for name, value in reference.items():
         for own in ALIASES.get(name, (name,)):
             if isinstance(getattr(first, own, None), int | float) and getattr(first, own) != value:
-                row = 'normalisation epsilon' if own.startswith('eps') else OTHER_SETTING
+                row = EPSILON if own.startswith('eps') else OTHER_SETTING
                 yield with_setting(row, modules, own, value)
     for name, value in vars(first).items():
         if isinstance(value, bool) and not name.startswith('_'):
@@ -32,7 +33,7 @@ def other_settings(modules: Sequence[Any], reference: dict[str, Any]) -> Iterato
             yield with_setting(row, modules, name, not value)
         if name in ('eps', 'epsilon'):
             for eps in (1e-6, 1e-5, 1e-3, 1e-8, 1e-12):
-                yield with_setting('normalisation epsilon', modules, name, eps)
+                yield with_setting(EPSILON, modules, name, eps)
 
 
 def with_setting(row: str, modules: Sequence[Any], name: str, value: Any) -> Counterfactual:

@@ -17,11 +17,12 @@ from typing import Any
 from unittest import mock
 
 from parity.locating.calls import line_at
-from parity.locating.candidates import OTHER_SETTING, with_setting
+from parity.locating.candidates import ALIASES, EPSILON, OTHER_SETTING, with_setting
 from parity.locating.causes import Cause
 from parity.locating.counterfactuals import Counterfactual
 from parity.locating.divergence import Finding, Place
 from parity.locating.interception import PLAIN, ModuleCall
+from parity.locating.signatures import line_of_argument
 from parity.locating.sources import Line, is_user
 
 OF_FLAX = {'name', 'parent'}
@@ -92,7 +93,8 @@ class Otherwise:
 
     def undone(self, modules: Mapping[str, Any]) -> Counterfactual:
         """The modules with the reference's value, where they keep it under its name."""
-        return with_setting(OTHER_SETTING, [modules[path] for path in self.paths], self.name, self.expected)
+        row = EPSILON if self.name in ALIASES['epsilon'] else OTHER_SETTING
+        return with_setting(row, [modules[path] for path in self.paths], self.name, self.expected)
 
     def finding(self, loss: str, cause: Cause | None) -> Finding:
         """As a place of a divergence."""
@@ -114,19 +116,37 @@ def made_otherwise(calls: Iterable[ModuleCall], modules: Mapping[str, Any], make
         if any(path.startswith(f'{outer}/') for outer in differing):
             continue
         made = makes.get(modules[path], ())
-        for name, line in _differences(settings[path], made):
+        for name, expected, line in _differences(settings[path], type(modules[path]), made):
             differing.append(path)
-            found.setdefault((line, name, made[0].arguments[name], settings[path][name]), []).append(path)
+            found.setdefault((line, name, made[0].arguments[name], expected), []).append(path)
+    for (_, name, given, _), paths in found.items():
+        cls = type(modules[paths[0]])  # copies of them are not made, but have the same setting
+        copies = (path for path in settings if type(modules.get(path)) is cls and modules[path] not in makes)
+        paths += [path for path in copies if getattr(modules[path], name, NOT_GIVEN) == given]
     return [Otherwise(*what, tuple(paths)) for what, paths in found.items()]
 
 
-def _differences(settings: Mapping[str, Any], made: Made) -> Iterator[tuple[str, Line]]:
-    """The settings that differ, of those that both sides have, and the line that chose each for the port."""
+def _differences(settings: Mapping[str, Any], cls: type, made: Made) -> Iterator[tuple[str, Any, Line]]:
+    """The settings that differ, of those that both sides have: the port's name, and what the reference has.
+
+    With the line that chose each for the port.
+    """
+    given = made[0].arguments if made else {}
     for name, value in settings.items():
-        given = made[0].arguments if made else {}
-        line = _chosen(name, made)
-        if name not in OF_FLAX and name in given and given[name] != value and line is not None:
-            yield name, line
+        for own in ALIASES.get(name, (name,)):
+            if name not in OF_FLAX and own in given and given[own] != value:
+                line = _default_of(cls, own, made) or _chosen(own, made)
+                yield from [(own, value, line)] if line else []
+
+
+def _default_of(cls: Any, name: str, made: Made) -> Line | None:
+    """The head of the class's `__init__`, if the call that made the module has no such argument."""
+    line = made[0].line
+    parameter = inspect.signature(cls.__init__).parameters.get(name)
+    is_default = parameter is not None and parameter.default == made[0].arguments[name]
+    if not is_default or line is None or any(keyword.arg in (name, None) for keyword in _keywords(line)):
+        return None
+    return line_of_argument(cls.__init__, name)
 
 
 def _chosen(name: str, made: Made) -> Line | None:
@@ -141,15 +161,15 @@ def _chosen(name: str, made: Made) -> Line | None:
 
 def _line_of_keyword(line: Line, name: str) -> int:
     """Where `name=` stands in a call of several lines that begins at a line."""
+    lines = (keyword.value.lineno for keyword in _keywords(line) if keyword.arg == name)
+    return min(lines, default=line.line)
+
+
+def _keywords(line: Line) -> list[ast.keyword]:
+    """Those of the calls that begin at a line."""
     try:
         tree = ast.parse(Path(line.file).read_text())
     except (OSError, SyntaxError):
-        return line.line
-    keywords = (
-        keyword
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Call) and node.lineno == line.line
-        for keyword in node.keywords
-        if keyword.arg == name
-    )
-    return min((keyword.value.lineno for keyword in keywords), default=line.line)
+        return []
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.lineno == line.line)
+    return [keyword for call in calls for keyword in call.keywords]

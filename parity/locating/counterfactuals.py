@@ -86,6 +86,14 @@ class Source:
         """
         return _source(inspect.unwrap(getattr(function, '__func__', function)))
 
+    @classmethod
+    def if_any(cls, function: Any) -> 'Source | None':
+        """The same, None where there is none: a lambda and the code of a library written in C have none."""
+        try:
+            return cls.of(function)
+        except (LookupError, OSError, TypeError):
+            return None
+
     def line_of(self, node: ast.stmt | ast.expr | ast.arg) -> Line:
         """The line that a node begins on."""
         code = self.function.__code__

@@ -77,7 +77,8 @@ def _gaps(reference: Any, port: Any, patterns: Collection[re.Pattern[str]]) -> I
         instead = ''.join(after[at:end])
         for i in range(start, stop) if tag in ('delete', 'replace') else ():
             if all(pattern.search(theirs[i]) and not pattern.search(instead) for pattern in patterns):
-                yield Gap(_line(port, our_first + max(0, at - 1)), _line(reference, their_first + i))
+                above = max(0, min(at + i - start, end) - 1)
+                yield Gap(_line(port, our_first + above), _line(reference, their_first + i))
 
 
 def _line(function: Any, number: int) -> Line:

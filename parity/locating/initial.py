@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import inspect
+import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -23,6 +24,7 @@ from parity.stages import Runner
 
 # What draws random numbers or makes keys.
 DRAWING = (*KINDS, 'truncated_normal', 'split', 'fold_in')
+VALUES = ('uniform', 'normal', 'truncated_normal')
 SECONDS = 20.0
 INNERMOST = 2
 
@@ -52,14 +54,24 @@ def _finding(line: Line, leaves: Sequence[Leaf], cause: Cause | None) -> Finding
 
 def _margin(runs: Runs) -> float:
     """Of a port made anew: 0 if it begins as the reference does, else how many leaves do not, and one."""
-    expected = runs.reference64.stage('params')
+    differing = len(_differing(runs))
+    return float(differing and differing + 1)
+
+
+def _differing(runs: Runs) -> list[tuple[np.ndarray | None, np.ndarray]]:
+    """(its own, the reference's) of the leaves in which a port made anew does not begin as the reference."""
     state = _made_anew(runs).initial
     found = {**state.params, **state.key_leaf()}
-    differing = sum(
-        not (path in found and np.array_equal(found[path], leaf, equal_nan=leaf.dtype.kind == 'f'))
-        for path, leaf in expected.items()
-    )
-    return float(differing and differing + 1)
+    pairs = ((found.get(path), leaf) for path, leaf in runs.reference64.stage('params').items())
+    return [(a, b) for a, b in pairs if a is None or not np.array_equal(a, b, equal_nan=b.dtype.kind == 'f')]
+
+
+def _is_scaled(mine: np.ndarray | None, its: np.ndarray) -> bool:
+    """Whether a leaf is the reference's times a number: drawn alike, but made something else of."""
+    if mine is None or mine.shape != its.shape or not np.any(its):
+        return False
+    factor = np.vdot(mine, its) / np.vdot(its, its)
+    return bool(np.allclose(mine, factor * its, rtol=1e-4, atol=1e-6 * np.abs(mine).max()))
 
 
 def _made_anew(runs: Runs) -> Runner:
@@ -67,13 +79,20 @@ def _made_anew(runs: Runs) -> Runner:
 
 
 def _candidates(runs: Runs, budget: Budget) -> Iterator[Counterfactual]:
-    """What the reference's `create` has otherwise; then the functions that draw, short ones first."""
+    """What the reference's `create` has otherwise; then the functions that draw.
+
+    Those that are soon done first; before them the lines that draw, if all is right but for its scale.
+    """
     sources = drawing_sources(_drawing_lines(runs))
     create = getattr(runs.pair.load('reference'), 'create', None)
     if create is not None and sources:
         yield from budget.limit(reference_changes(sources[-1], None, Source.of(create)))
         yield from budget.limit(exchanged(sources[-1]))
-    for source in sorted(sources, key=lambda source: len(source.expressions())):  # those that are soon done
+    if all(itertools.starmap(_is_scaled, _differing(runs))):
+        for line in reversed(_drawing_lines(runs, VALUES)):
+            for source in drawing_sources([line]):
+                yield from budget.spend(source_changes(source, line.line))
+    for source in sorted(sources, key=lambda source: len(source.expressions())):
         yield from budget.spend(source_changes(source))
 
 
@@ -87,14 +106,14 @@ def drawing_sources(lines: Sequence[Line]) -> list[Source]:
     return found
 
 
-def _drawing_lines(runs: Runs) -> list[Line]:
-    return drawing_lines(runs.pair.draws or '', lambda: _made_anew(runs))
+def _drawing_lines(runs: Runs, names: Sequence[str] = DRAWING) -> list[Line]:
+    return drawing_lines(runs.pair.draws or '', lambda: _made_anew(runs), names)
 
 
-def drawing_lines(draws: str, run: Callable[[], object]) -> list[Line]:
+def drawing_lines(draws: str, run: Callable[[], object], names: Sequence[str] = DRAWING) -> list[Line]:
     """The lines through which run() draws random numbers and makes keys, outermost first.
 
-    draws: the name of the module through which it does.
+    draws: the name of the module through which it does; names: of its functions.
     """
     module: Any = sys.modules[draws]
     own = inspect.getsourcefile(module)
@@ -109,6 +128,6 @@ def drawing_lines(draws: str, run: Callable[[], object]) -> list[Line]:
 
         return watched
 
-    with replaced(module, DRAWING, watching):
+    with replaced(module, names, watching):
         run()
     return list(found)

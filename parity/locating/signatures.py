@@ -49,7 +49,7 @@ class OtherDefault:
     def finding(self, stage: str, loss: str, cause: Cause | None = None) -> Finding:
         """As a place of a divergence."""
         port, reference = (
-            Place.of(_line_of(function, self.name)) for function in (self.port, self.reference)
+            Place.of(line_of_argument(function, self.name)) for function in (self.port, self.reference)
         )
         why = f'the default of {self.name} is {self.mine}, in the reference {self.theirs}'
         return Finding(0, 'value', stage, loss, port, reference, why, cause=cause)
@@ -94,11 +94,10 @@ def _defaults(function: Any) -> dict[str, Any]:
     return {name: found.default for name, found in parameters if isinstance(found.default, COMPARED)}
 
 
-def _line_of(function: Any, name: str) -> Line | None:
+def line_of_argument(function: Any, name: str) -> Line | None:
     """Where a default stands in the head of a function; None where it has no source."""
-    try:
-        source = Source.of(function)
-    except (LookupError, OSError, TypeError):
+    source = Source.if_any(function)
+    if source is None:
         return None
     head = [node for node in ast.walk(source.tree.args) if isinstance(node, ast.arg) and node.arg == name]
     return source.line_of(head[0] if head else source.tree)

@@ -75,7 +75,7 @@ class Unlike:
 
 def twins(pair: Pair, run: Callable[[], object]) -> Twins:
     """The functions of the port that run() calls, each with the reference's function of its name."""
-    port, reference = pair.load('port'), pair.load('reference')
+    port, reference = (inspect.unwrap(pair.load(side)) for side in ('port', 'reference'))
     theirs: dict[str, list[Any]] = {}
     for function in _functions_beside(reference):
         theirs.setdefault(function.__qualname__, []).append(function)
@@ -83,11 +83,12 @@ def twins(pair: Pair, run: Callable[[], object]) -> Twins:
     for function in _called(port, run):
         names = _names(function, port, reference)
         others = [other for name in names for other in theirs.get(name, ()) if other is not function]
-        if inspect.isfunction(port) and function is port:
+        if function is port:
             others = [reference]
-        if others:
-            twin = max(others, key=lambda other: _file(other) == _file(function))
-            found.append((Source.of(function), Source.of(twin)))
+        twin = max(others, key=lambda other: _file(other) == _file(function), default=None)
+        sources = Source.if_any(function), Source.if_any(twin)
+        if sources[0] and sources[1]:
+            found.append((sources[0], sources[1]))
     return found
 
 
@@ -116,12 +117,9 @@ def _called(port: Any, run: Callable[[], object]) -> list[Any]:
 
 def _functions_beside(reference: Any) -> Iterator[Any]:
     """The functions of the files in the folders in which the reference's classes are."""
-    if inspect.isfunction(reference):
-        yield reference
-        owners: Sequence[Any] = (reference,)
-    else:
-        owners = (reference if inspect.isclass(reference) else type(reference)).__mro__
-    files = [sys.modules[owner.__module__].__dict__.get('__file__') or '' for owner in owners]
+    named = reference if hasattr(reference, '__qualname__') else type(reference)
+    owners = named.__mro__ if inspect.isclass(named) else [named]
+    files = [getattr(sys.modules.get(owner.__module__), '__file__', None) or '' for owner in owners]
     folders = {os.path.dirname(file) for file in files if is_user(file)}
     modules = [getattr(module, '__file__', None) or '' for module in list(sys.modules.values())]
     yield from _functions_in({file for file in modules if os.path.dirname(file) in folders})
@@ -143,7 +141,7 @@ def _names(function: Any, port: Any, reference: Any) -> list[str]:
 
 
 def _file(function: Any) -> str:
-    return os.path.basename(inspect.getsourcefile(function) or '')
+    return str(os.path.basename(function.__code__.co_filename))
 
 
 def differences(source: Source, reference: Source) -> Iterator[Counterfactual]:

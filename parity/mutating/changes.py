@@ -5,12 +5,21 @@ import difflib
 
 
 def changed_lines(before: str, after: str) -> list[int]:
-    """The lines of `after`, from 1, that `before` lacks; of lines that were taken away, those around."""
+    """The lines of `after`, from 1, that `before` lacks; of lines that were taken away, those around.
+
+    Around: the nearest ones with text, and what is between.
+    """
     lines: list[int] = []
-    matcher = difflib.SequenceMatcher(None, before.splitlines(), after.splitlines(), autojunk=False)
+    texts = after.splitlines()
+    written = [number for number, text in enumerate(texts, 1) if text.strip()]
+    matcher = difflib.SequenceMatcher(None, before.splitlines(), texts, autojunk=False)
     for kind, _, _, start, stop in matcher.get_opcodes():
-        if kind != 'equal':
-            lines += range(start + 1, stop + 1) if stop > start else (start, start + 1)
+        if kind != 'equal' and stop > start:
+            lines += range(start + 1, stop + 1)
+        elif kind != 'equal':
+            above = max((number for number in written if number <= start), default=start)
+            below = min((number for number in written if number > start), default=start + 1)
+            lines += range(above, below + 1)
     return lines + [first for line in lines for first in _call_around(ast.parse(after), line)]
 
 
