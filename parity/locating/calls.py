@@ -5,9 +5,10 @@ import inspect
 import os
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from parity.locating.counterfactuals import functions_in
 from parity.locating.sources import Line, Stack, is_engine, is_user, user_stack
 
 if TYPE_CHECKING:
@@ -59,6 +60,31 @@ def passed(error: BaseException) -> Iterator[tuple[types.FrameType, int]]:
         if not is_engine(traceback.tb_frame.f_code.co_filename):
             yield traceback.tb_frame, traceback.tb_lineno
         traceback = traceback.tb_next
+
+
+def called(run: Callable[[], object], local: Iterable[Any] = ()) -> list[Any]:
+    """The functions of code under check that run() calls, each once, in their order. It may raise.
+
+    local: functions that may be local to others, and are not found in files.
+    """
+    codes: dict[types.CodeType, None] = {}
+
+    def watch(frame: types.FrameType, event: str, _: object) -> None:
+        if event == 'call':
+            codes.setdefault(frame.f_code)
+
+    before = sys.getprofile()
+    sys.setprofile(watch)
+    try:
+        run()
+    except Exception:  # what fails has called functions until then
+        pass
+    finally:
+        sys.setprofile(before)
+    files = {code.co_filename for code in codes if is_user(code.co_filename)}
+    functions = [*functions_in(files), *filter(inspect.isfunction, local)]
+    known = {function.__code__: function for function in functions}
+    return [known[code] for code in codes if code in known]
 
 
 def entry(given: 'torch.Tensor | float', frames: list[types.FrameType]) -> Line | None:

@@ -8,7 +8,7 @@ import inspect
 import sys
 import textwrap
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
@@ -180,14 +180,21 @@ def source_at(path: str, line: int) -> Source:
     """
     modules = [module for module in list(sys.modules.values()) if getattr(module, '__file__', None) == path]
     for module in modules:
-        for function in functions_of(module):
+        for function in _functions(module):
             lines, start = inspect.getsourcelines(function)
             if start <= line < start + len(lines):
                 return Source.of(function)
     raise LookupError(f'no imported function at {path}:{line}')
 
 
-def functions_of(module: types.ModuleType) -> Iterator[types.FunctionType]:
+def functions_in(files: Collection[str]) -> Iterator[types.FunctionType]:
+    """The functions of imported files, and those of their classes."""
+    for module in list(sys.modules.values()):
+        if getattr(module, '__file__', None) in files:
+            yield from _functions(module)
+
+
+def _functions(module: types.ModuleType) -> Iterator[types.FunctionType]:
     """The functions that a file defines, and those of its classes."""
     for value in vars(module).values():
         for member in vars(value).values() if inspect.isclass(value) else (value,):

@@ -11,13 +11,13 @@ import inspect
 import itertools
 import os
 import sys
-import types
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
+from parity.locating.calls import called
 from parity.locating.candidates import preceded, rewrite, source_changes, without
 from parity.locating.causes import Cause, Piece, find_cause
-from parity.locating.counterfactuals import Counterfactual, Source, functions_of
+from parity.locating.counterfactuals import Counterfactual, Source, functions_in
 from parity.locating.divergence import Place
 from parity.locating.pieces import Budget
 from parity.locating.scopes import MODULES, translated
@@ -80,7 +80,7 @@ def twins(pair: Pair, run: Callable[[], object]) -> Twins:
     for function in _functions_beside(reference):
         theirs.setdefault(function.__qualname__, []).append(function)
     found = []
-    for function in _called(port, run):
+    for function in called(run, [port]):
         names = _names(function, port, reference)
         others = [other for name in names for other in theirs.get(name, ()) if other is not function]
         if function is port:
@@ -92,29 +92,6 @@ def twins(pair: Pair, run: Callable[[], object]) -> Twins:
     return found
 
 
-def _called(port: Any, run: Callable[[], object]) -> list[Any]:
-    """The functions of the port's code under check that run() calls, each once; it may raise."""
-    codes: dict[types.CodeType, None] = {}
-
-    def watch(frame: types.FrameType, event: str, _: object) -> None:
-        if event == 'call':
-            codes.setdefault(frame.f_code)
-
-    before = sys.getprofile()
-    sys.setprofile(watch)
-    try:
-        run()
-    except Exception:  # a port that fails has called functions until then
-        pass
-    finally:
-        sys.setprofile(before)
-    files = {code.co_filename for code in codes if is_user(code.co_filename)}
-    known = {function.__code__: function for function in _functions_in(files)}
-    if inspect.isfunction(port):  # it may be local to another function
-        known[port.__code__] = port
-    return [known[code] for code in codes if code in known]
-
-
 def _functions_beside(reference: Any) -> Iterator[Any]:
     """The functions of the files in the folders in which the reference's classes are."""
     named = reference if hasattr(reference, '__qualname__') else type(reference)
@@ -122,13 +99,7 @@ def _functions_beside(reference: Any) -> Iterator[Any]:
     files = [getattr(sys.modules.get(owner.__module__), '__file__', None) or '' for owner in owners]
     folders = {os.path.dirname(file) for file in files if is_user(file)}
     modules = [getattr(module, '__file__', None) or '' for module in list(sys.modules.values())]
-    yield from _functions_in({file for file in modules if os.path.dirname(file) in folders})
-
-
-def _functions_in(files: Collection[str]) -> Iterator[Any]:
-    for module in list(sys.modules.values()):
-        if getattr(module, '__file__', None) in files:
-            yield from functions_of(module)
+    yield from functions_in({file for file in modules if os.path.dirname(file) in folders})
 
 
 def _names(function: Any, port: Any, reference: Any) -> list[str]:
