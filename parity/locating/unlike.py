@@ -10,6 +10,7 @@ import functools
 import inspect
 import itertools
 import os
+import re
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
@@ -27,6 +28,8 @@ from parity.pair import Pair
 
 # What the same method is called in Flax and in torch.
 METHODS = {'forward': '__call__', '__init__': 'setup'}
+# What means nothing in a port.
+JAX = re.compile(r'\b(jax|jnp)\b')
 UNLIKE = "unlike the reference's line"
 
 # For all differences together, and for what the one that explains all is called.
@@ -162,7 +165,7 @@ def _expressions(statement: ast.stmt) -> list[ast.expr]:
 
 def _parts(mine: ast.expr, its: ast.expr, known: Collection[str]) -> Iterator[tuple[ast.expr, str]]:
     """(a part of the port's expression, the reference's text for it) where they differ, inner ones first."""
-    if _same(mine, its):
+    if _same(mine, its, known):
         return
     ours, theirs = ([*ast.iter_child_nodes(one)] for one in (mine, its))
     if isinstance(mine, ast.Call) and isinstance(its, ast.Call):
@@ -172,7 +175,9 @@ def _parts(mine: ast.expr, its: ast.expr, known: Collection[str]) -> Iterator[tu
     for a, b in zip(ours, theirs, strict=True):
         if isinstance(a, ast.expr) and isinstance(b, ast.expr):
             yield from _parts(a, b, known)
-    yield mine, translated(its, known)
+    if not isinstance(its, ast.Starred | ast.Slice):  # these are no expressions by themselves
+        text = translated(its, known)
+        yield from [] if JAX.search(text) else [(mine, text)]
 
 
 def _arguments(mine: ast.Call, its: ast.Call) -> tuple[list[ast.AST], list[ast.AST]]:
@@ -183,6 +188,7 @@ def _arguments(mine: ast.Call, its: ast.Call) -> tuple[list[ast.AST], list[ast.A
     return [a for a, _ in pairs], [b for _, b in pairs]
 
 
-def _same(mine: ast.AST, its: ast.AST) -> bool:
-    """Whether two expressions say the same, but for the names of the frameworks' modules."""
-    return MODULES.sub('', ast.unparse(mine)) == MODULES.sub('', ast.unparse(its))
+def _same(mine: ast.expr, its: ast.expr, known: Collection[str]) -> bool:
+    """Whether two expressions say the same, but for how the frameworks call things."""
+    texts = ast.unparse(mine), ast.unparse(its)
+    return texts[0] == translated(its, known) or len({MODULES.sub('', text) for text in texts}) == 1

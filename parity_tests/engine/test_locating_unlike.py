@@ -1,0 +1,172 @@
+"""What the port says otherwise than the reference, by the text of the functions that a computation calls."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+import torch
+
+import parity
+from parity import Case
+from parity.execution import Execution
+from parity.locating.counterfactuals import Source, applied
+from parity.locating.divergence import Place
+from parity.locating.pieces import Judge
+from parity.locating.unlike import UNLIKE, Unlike, differences, twins
+from parity.pair import find
+from parity.runs import Runs
+from parity_tests.engine.planting import Substitution, planted
+from torch_agents import random
+
+
+class Reference:
+    def loss(self, x: Any, rng: Any) -> Any:
+        rng, noise_rng = jax.random.split(rng)
+        if x.shape[0] == 1:
+            return x
+        noises = jax.random.normal(noise_rng, x.shape)
+        x = jnp.minimum(x, 2.0)
+        x = x - noises
+        return jax.lax.stop_gradient(x).mean()
+
+
+class Same:
+    def loss(self, x: Any, rng: Any) -> Any:
+        rng, noise_rng = random.split(rng)
+        if x.shape[0] == 1:
+            return x
+        noises = random.normal(noise_rng, x.shape, x.dtype)
+        x = torch.minimum(x, 2.0)
+        x = x - noises
+        return x.detach().mean()
+
+
+class Otherwise:
+    def loss(self, x: Any, rng: Any) -> Any:
+        rng, noise_rng = random.split(rng)  # noqa: RUF059
+        if True:
+            return x
+        noises = random.normal(rng, x.shape, x.dtype)  # noqa: F841
+        x = torch.maximum(x, 2.0)
+        x = torch.exp(x)
+        return x.detach().mean()
+
+
+def told(port: Callable[..., Any]) -> list[tuple[str, str]]:
+    """(name, change) of each difference from the reference's loss, by its lines' numbers from 1."""
+    source = Source.of(port)
+    first = source.tree.lineno
+    changes = list(differences(source, Source.of(Reference.loss)))
+    assert all(change.line for change in changes)
+    numbers = [change.line.line - first for change in changes if change.line]
+    return [
+        (change.name, change.description.replace(f'line {number + first}', f'line {number}'))
+        for change, number in zip(changes, numbers, strict=True)
+    ]
+
+
+def test_what_differs_is_told_in_the_smallest_parts_first() -> None:
+    assert told(Otherwise.loss) == [
+        ('condition', 'line 2: `x.shape[0] == 1` instead of `True`'),
+        (UNLIKE, 'line 4: `noise_rng` instead of `rng`'),
+        (
+            UNLIKE,
+            'line 4: `random.normal(noise_rng, x.shape)` instead of `random.normal(rng, x.shape, x.dtype)`',
+        ),
+        (UNLIKE, 'line 5: `torch.minimum` instead of `torch.maximum`'),
+        (UNLIKE, 'line 5: `torch.minimum(x, 2.0)` instead of `torch.maximum(x, 2.0)`'),
+        (UNLIKE, 'line 6: `x - noises` instead of `torch.exp(x)`'),
+        *told(Same.loss)[1:],
+    ]
+
+
+def test_what_the_frameworks_call_otherwise_is_little() -> None:
+    """A draw that is given a dtype, and a detach."""
+    assert [change for _, change in told(Same.loss)] == [
+        'line 4: `random.normal(noise_rng, x.shape)` instead of `random.normal(noise_rng, x.shape, x.dtype)`',
+        'line 7: `torch.Tensor.detach(x)` instead of `x.detach()`',
+        'line 7: `torch.Tensor.detach(x).mean` instead of `x.detach().mean`',
+        'line 7: `torch.Tensor.detach(x).mean()` instead of `x.detach().mean()`',
+    ]
+
+
+def test_statements_too_many_and_too_few() -> None:
+    def reference(x: Any) -> Any:
+        scale = 3.0
+        y = x + 0
+        y.mul_(2)
+        return y * scale
+
+    def port(x: Any) -> Any:
+        scale = 3.0
+        scale += 1.0
+        y = x + 0
+        return y * scale
+
+    changes = list(differences(Source.of(port), Source.of(reference)))
+    by_name = {change.name: change for change in changes}
+    x = torch.ones(1)
+    assert port(x).item() == 4
+    with applied([by_name['surplus statement']]):
+        assert port(x).item() == 3
+    with applied([by_name['surplus statement'], by_name['statement left out']]):
+        assert port(x).item() == reference(x).item() == 6
+
+
+def test_functions_are_found_by_their_names() -> None:
+    runs = Runs(find('iql'), Case(0, {'B': 3}), Execution())
+    with runs.settings():
+        call = next(iter(runs.reference64.calls()))
+        found = twins(runs.pair, Judge(runs, call).leaves)
+    names = {port.function.__qualname__: reference.function.__qualname__ for port, reference in found}
+    assert names['IQLAgent.bc_loss' if 'IQLAgent.bc_loss' in names else 'Agent.bc_loss'].endswith('bc_loss')
+    assert names['Actor.forward'] == 'Actor.__call__'
+    assert all(port.function is not reference.function for port, reference in found)
+
+
+def cause_in(file: str, old: str, new: str) -> tuple[Unlike, tuple[str, str] | None]:
+    """What is found in iql with a substitution in a file: (the cause's name, the line's text)."""
+    with planted('iql', Substitution(file, old, new)) as made:
+        runs = Runs(made.pair, Case(0, {'B': 5}), Execution())
+        with runs.settings():
+            call = next(call for call in runs.reference64.calls() if call.name == 'finetuning_full')
+            judge = Judge(runs, call)
+            unlike = Unlike(made.pair, judge.leaves, judge.margin)
+            cause = unlike.cause()
+            if cause is None:
+                return unlike, None
+            line = cause[1].line
+            assert line is not None
+            assert unlike.has(Place.of(line))
+            assert not unlike.has(Place.of(line._replace(line=line.line + 1)))
+            return unlike, (cause[0].name, line.text)
+
+
+def test_the_line_that_explains_all_has_the_name_of_a_known_mistake() -> None:
+    _, cause = cause_in(
+        'implicit_q.py', "batch['next_observations'], **goals", "batch['observations'], **goals"
+    )
+    assert cause == (
+        'other key',
+        "next_v = self.network.select(f'{prefix}value')(batch['observations'], **goals)",
+    )
+
+
+def test_twin_what_no_text_explains() -> None:
+    """The reference's LayerNorm is flax's own: nothing of the user's says otherwise."""
+    _, cause = cause_in('layers.py', 'num_ensembles=1, eps=1e-6)', 'num_ensembles=1, eps=1e-3)')
+    assert cause is None
+
+
+@pytest.mark.slow
+def test_keys_that_are_exchanged_where_they_are_used() -> None:
+    """The names could be exchanged where they are split, too, where the port says what the reference says."""
+    change = Substitution('infom.py', 'grad_params, critic_rng)', 'grad_params, actor_rng)')
+    with planted('infom', change) as made:
+        found = parity.locate(made.pair, case=Case(0, {'B': 5}), stage='loss')
+    first = found.findings[0]
+    assert first.port is not None
+    assert (first.port.file.rsplit('/', 1)[-1], first.port.line) in made.lines
+    assert found.explained
