@@ -65,6 +65,8 @@ class Unlike:
         cause, change = find_cause(Piece(self.margin, lambda: Budget(SECONDS).spend(self.changes())), found)
         if change is None or change.line is None:
             return None
+        if change.name != UNLIKE:
+            return cause, change
         at_line = functools.partial(self._at, change.line)
         named, as_known = find_cause(Piece(self.margin, lambda: Budget(NAMING).spend(at_line())), found)
         return (named, as_known) if as_known else (cause, change)

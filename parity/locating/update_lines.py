@@ -19,10 +19,11 @@ from parity.runs import Runs
 # What is said where the optimiser is made, not where it steps.
 MADE = ('optimiser constant', 'plain gradient descent', 'parameter left out of the optimiser')
 # In this order: where gradients are written last; where the values that are written were made; what the
-# method of the update calls; what the function calls that makes the optimiser's step.
+# method of the update calls; the optimiser's step itself; what the function calls that makes this step.
 CHANGED = ('gradient scaled before the step', 'gradient changed before the step')
 VALUES = ('target rate', 'target average in the wrong direction', 'target copied')
 TIMES = ('target not updated', 'target updated in a step in which it rests')
+SKIPPED = ('parameter without gradient skipped',)
 LATE = ('target from the values after the step',)
 
 
@@ -50,6 +51,8 @@ def line_of(runs: Runs, finding: UpdateFinding) -> Line | None:
     writes = _writes(side, call, runs.port64.batch, gradients=finding.cause in CHANGED)
     last = {write.name: write for write in writes if _is_of(side, write.name, finding.paths)}
     chosen = [_chosen(write, finding.cause, writes[0]) for write in last.values()]
+    if not last and finding.cause in SKIPPED:  # the optimiser's step does not, that of others is the place
+        chosen = [write.stack[0] for write in writes[:1]]
     common = Counter(line for line in chosen if is_user(line.file)).most_common(1)
     if common:
         return common[0][0]

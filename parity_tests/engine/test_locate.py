@@ -270,6 +270,19 @@ def test_initial_values_that_are_drawn_from_another_key() -> None:
     assert finding.cause.name == 'order of names'
 
 
+@pytest.mark.slow
+def test_initial_values_of_another_scale() -> None:
+    """The line that scales what was drawn: right but for a factor, it is no other key."""
+    case = Case(sizes={'B': 3})
+    divided = Substitution('layers.py', 'torch.float32, -1.0) * float(', 'torch.float32, -1.0) / float(')
+    with planted('iql', divided) as made:
+        finding = first(parity.locate(made.pair, case=case, stage='params'))
+    assert finding.port is not None
+    assert divided.new in finding.port.text
+    assert finding.cause is not None
+    assert finding.cause.name == 'surplus term'
+
+
 def test_a_target_that_does_not_start_as_a_copy_is_said_to() -> None:
     finding = first(parity.locate(broken_ports.TARGET_OF_ITS_OWN, case=Case(), stage='params'))
     kind, text, cause = said(finding)

@@ -5,10 +5,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import pytest
 import torch
 
-import parity
 from parity import Case
 from parity.execution import Execution
 from parity.locating.counterfactuals import Source, applied
@@ -158,15 +156,3 @@ def test_twin_what_no_text_explains() -> None:
     """The reference's LayerNorm is flax's own: nothing of the user's says otherwise."""
     _, cause = cause_in('layers.py', 'num_ensembles=1, eps=1e-6)', 'num_ensembles=1, eps=1e-3)')
     assert cause is None
-
-
-@pytest.mark.slow
-def test_keys_that_are_exchanged_where_they_are_used() -> None:
-    """The names could be exchanged where they are split, too, where the port says what the reference says."""
-    change = Substitution('infom.py', 'grad_params, critic_rng)', 'grad_params, actor_rng)')
-    with planted('infom', change) as made:
-        found = parity.locate(made.pair, case=Case(0, {'B': 5}), stage='loss')
-    first = found.findings[0]
-    assert first.port is not None
-    assert (first.port.file.rsplit('/', 1)[-1], first.port.line) in made.lines
-    assert found.explained
