@@ -65,7 +65,7 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks.growth
 
 mutants: $(READY)
-	$(BIN)/parity mutate $(SAMPLE_PAIRS) --sample $(MUTANTS) --seed $(SEED) --no-resume --reports reports/mutants
+	$(BIN)/parity mutate $(SAMPLE_PAIRS) --sample $(MUTANTS) --seed $(SEED) --brief --no-resume --reports reports/mutants
 
 mutants-full: $(READY)
 	$(BIN)/parity mutate $(MUTANT_PAIRS) --reports reports/mutants

@@ -40,7 +40,7 @@ def check_pairs(
     """
     if 1 < jobs > len(cases) and not choice.get('steps'):
         return _in_shares(cases, choice, jobs, progress, done)
-    names = sorted(cases, key=_longest_first)
+    names = sorted(cases, key=longest_first)
     if min(jobs, len(names)) < 2:
         found = {}
         for name in names:
@@ -174,7 +174,7 @@ def of_execution(found: Divergence, choice: Mapping[str, Any]) -> Divergence:
     return dataclasses.replace(found, notes=(note,))
 
 
-def _longest_first(name: str) -> int:
+def longest_first(name: str) -> int:
     """More networks take longer to compile, and what takes longest must not start last."""
     return -len(find(name).forward)
 

@@ -9,7 +9,7 @@ from typing import Any
 from parity.locating.counterfactuals import Counterfactual, Source, operation, settings
 from parity.locating.operations import OPERATIONS
 from parity.locating.rewrites import REWRITES
-from parity.locating.scopes import as_reference, left_out, scope_of
+from parity.locating.scopes import scope_of
 from parity.locating.syntax import rewritten
 
 # How torch calls what Flax calls otherwise.
@@ -68,19 +68,6 @@ def source_changes(
     yield from exchanged(source, line)
 
 
-def reference_changes(source: Source, line: int | None, reference: Source) -> Iterator[Counterfactual]:
-    """The reference's lines in the place of the port's, and those that the port has not."""
-    nodes, known = source.expressions(line), source.function.__globals__
-    for node, text in as_reference(source.tree, reference.tree, known):
-        if node in nodes:
-            name = (
-                'other key' if _but_for_text(node) == _but_for_text(text) else "unlike the reference's line"
-            )
-            yield rewrite(source, name, node, text)
-    for statement, text in left_out(source.tree, reference.tree, known):
-        yield preceded(source, statement, text)
-
-
 def preceded(source: Source, statement: ast.stmt, text: str) -> Counterfactual:
     """Other statements before one of a function."""
     description = f'before line {statement.lineno}: `{text}`'
@@ -93,22 +80,6 @@ def without(source: Source, statement: ast.stmt) -> Counterfactual:
     description = f'without line {statement.lineno}: `{ast.unparse(statement)}`'
     apply = functools.partial(source.replaced, statement, ast.Pass())
     return Counterfactual('surplus statement', description, apply, source.line_of(statement))
-
-
-class _Blank(ast.NodeTransformer):
-    """Empty strings for all strings, formatted ones among them."""
-
-    def visit_Constant(self, node: ast.Constant) -> ast.AST:
-        return ast.Constant('') if isinstance(node.value, str) else node
-
-    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
-        return ast.Constant('')
-
-
-def _but_for_text(expression: ast.expr | str) -> str:
-    """An expression with nothing in the places of its strings."""
-    text = expression if isinstance(expression, str) else ast.unparse(expression)
-    return ast.dump(_Blank().visit(ast.parse(text, mode='eval')))
 
 
 def conditions(source: Source) -> Iterator[Counterfactual]:

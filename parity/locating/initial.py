@@ -13,9 +13,10 @@ import numpy as np
 from parity.comparison import Leaf
 from parity.draws import KINDS, replaced
 from parity.locating.calls import frames_at, line_at
-from parity.locating.candidates import exchanged, reference_changes, source_changes
+from parity.locating.candidates import exchanged, source_changes
 from parity.locating.causes import Cause, Piece, find_cause
 from parity.locating.counterfactuals import Counterfactual, Source, source_at
+from parity.locating.differences import differences
 from parity.locating.divergence import Finding, Place
 from parity.locating.pieces import Budget
 from parity.locating.sources import Line, is_user
@@ -86,7 +87,7 @@ def _candidates(runs: Runs, budget: Budget) -> Iterator[Counterfactual]:
     sources = drawing_sources(_drawing_lines(runs))
     create = getattr(runs.pair.load('reference'), 'create', None)
     if create is not None and sources:
-        yield from budget.limit(reference_changes(sources[-1], None, Source.of(create)))
+        yield from budget.limit(differences(sources[-1], Source.of(create)))
         yield from budget.limit(exchanged(sources[-1]))
     if all(itertools.starmap(_is_scaled, _differing(runs))):
         for line in reversed(_drawing_lines(runs, VALUES)):

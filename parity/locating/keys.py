@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from parity.comparison import Leaf
-from parity.locating.candidates import exchanged, reference_changes, source_changes
+from parity.locating.candidates import exchanged, source_changes
 from parity.locating.causes import Piece, find_cause
 from parity.locating.counterfactuals import Counterfactual, Source
+from parity.locating.differences import differences
 from parity.locating.divergence import Finding, Place
 from parity.locating.initial import drawing_lines, drawing_sources
 from parity.locating.pieces import Budget
@@ -45,7 +46,7 @@ def other_key(runs: Runs, leaves: Iterable[Leaf]) -> Finding | None:
         for source in sources[::-1]:
             name = source.function.__name__
             theirs = getattr(runs.pair.load('reference'), name, None)
-            yield from reference_changes(source, None, Source.of(theirs)) if theirs else ()
+            yield from differences(source, Source.of(theirs)) if theirs else ()
             yield from exchanged(source)
         yield from itertools.chain.from_iterable(map(source_changes, sources[::-1]))
 

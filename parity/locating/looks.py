@@ -7,10 +7,11 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from parity.locating.candidates import conditions, other_operations, reference_changes, source_changes
+from parity.locating.candidates import conditions, other_operations, source_changes
 from parity.locating.causes import Cause, Piece, searched
 from parity.locating.counterfactuals import Counterfactual, Source, applied, source_at
 from parity.locating.culprits import Culprits, place_of
+from parity.locating.differences import differences
 from parity.locating.divergence import Finding, Kind, Place
 from parity.locating.frontier import PORT
 from parity.locating.layers import LayerRow, Layers
@@ -266,12 +267,10 @@ _SHARED = tuple(
 
 
 def _of_function(source: Source, line: int, reference: Source | None) -> Iterator[Counterfactual]:
-    """What is unlike the reference at a line, and elsewhere: values part where they are used, not made."""
-    if reference is not None:
-        yield from reference_changes(source, line, reference)
+    """What is unlike the reference, at a line and elsewhere: values part where they are used, not made."""
+    changes = list(differences(source, reference)) if reference else []
+    yield from sorted(changes, key=lambda change: change.line is None or change.line.line != line)
     yield from conditions(source)
-    if reference is not None:
-        yield from reference_changes(source, None, reference)
 
 
 def _source(find: Callable[[], Source]) -> Source | None:

@@ -13,11 +13,11 @@ from parity.comparison import Leaf, compare
 from parity.locating.candidates import (
     other_operations,
     other_settings,
-    reference_changes,
     source_changes,
 )
 from parity.locating.causes import Piece
 from parity.locating.counterfactuals import Counterfactual, Source
+from parity.locating.differences import differences
 from parity.locating.interception import ModuleCall
 from parity.locating.layers import Layers, judged
 from parity.locating.sources import Line
@@ -208,6 +208,6 @@ def loss_piece(
 
     def candidates() -> Iterator[Counterfactual]:
         yield from source_changes(source, line, reference)
-        yield from reference_changes(source, line, reference) if reference else ()
+        yield from differences(source, reference) if reference else ()
 
     return Piece(lambda: judge.margin(leaves), candidates)

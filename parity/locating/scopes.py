@@ -1,9 +1,8 @@
 """What a line of the port can see and could have said, also by what the reference says."""
 
 import ast
-import difflib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 
 # What lines of the same meaning have otherwise.
@@ -59,40 +58,3 @@ def translated(node: ast.AST, known: Collection[str] = ()) -> str:
 
 def _spelt(name: str, known: Collection[str]) -> str:
     return name if name in known else f'torch.{name}'
-
-
-def as_reference(
-    function: ast.FunctionDef, reference: ast.FunctionDef, known: Collection[str] = ()
-) -> Iterator[tuple[ast.expr, str]]:
-    """(the port's expression, the reference's) for what both functions set or return equally often."""
-    ours, theirs = _set(function), _set(reference)
-    for target in ours:
-        if len(ours[target]) == len(theirs.get(target, ())):
-            for own, other in zip(ours[target], theirs[target], strict=True):
-                text = translated(other, known)
-                if ast.unparse(own) != text:
-                    yield own, text
-
-
-def left_out(
-    function: ast.FunctionDef, reference: ast.FunctionDef, known: Collection[str] = ()
-) -> Iterator[tuple[ast.stmt, str]]:
-    """(the port's statement, what the reference has before it and the port has not)."""
-    ours = [ast.unparse(statement) for statement in function.body]
-    theirs = [translated(statement, known) for statement in reference.body]
-    for kind, start, _, first, last in difflib.SequenceMatcher(
-        None, ours, theirs, autojunk=False
-    ).get_opcodes():
-        if kind == 'insert' and start < len(ours):
-            yield function.body[start], '\n'.join(theirs[first:last])
-
-
-def _set(function: ast.FunctionDef) -> dict[str, list[ast.expr]]:
-    """What is assigned to each target, and what is returned."""
-    found: dict[str, list[ast.expr]] = {}
-    for node in ast.walk(function):
-        if isinstance(node, ast.Assign) and len(node.targets) == 1:
-            found.setdefault(ast.unparse(node.targets[0]), []).append(node.value)
-        if isinstance(node, ast.Return) and node.value is not None:
-            found.setdefault('return', []).append(node.value)
-    return found

@@ -50,6 +50,9 @@ def mutate_command(
         'reports'
     ),
     locate: Annotated[bool, typer.Option(help='Also tell whether the mutated line is named (slow).')] = False,
+    brief: Annotated[
+        bool, typer.Option('--brief', help='Ask less of each pair: half of the time, nearly all killed.')
+    ] = False,
     limit: Annotated[float, typer.Option(help='Seconds that a mutant may take for one case.')] = LIMIT,
 ) -> None:
     """Make one-change mutants of ports by a table of porting bugs, and see which the stages notice."""
@@ -70,7 +73,7 @@ def mutate_command(
     with path.open('a') as file, _progress() as progress:
         task = progress.add_task('the references', total=len(chosen), completed=len(found))
         tell = lambda line: progress.update(task, description=line)  # noqa: E731
-        for result in mutate(plan, left, processes(jobs), tell, limit, locate) if left else ():
+        for result in mutate(plan, left, processes(jobs), tell, limit, locate, brief) if left else ():
             found.append(result)
             file.write(result.line() + '\n')
             file.flush()

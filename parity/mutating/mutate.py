@@ -9,12 +9,12 @@ from pathlib import Path
 from parity.errors import ParityError
 from parity.mutating import locating, results, running, trial
 from parity.mutating import plan as planning
-from parity.mutating.answers import answer_all
+from parity.mutating.answers import questions_of, structures, write_answers
 from parity.mutating.mutants import Mutant
 from parity.mutating.plan import Plan, Reached
 from parity.mutating.results import Result
 from parity.pair import find
-from parity.parallel import in_processes
+from parity.parallel import in_processes, longest_first
 
 Tell = Callable[[str], None]
 LIMIT = 60.0  # seconds for one case, of which a healthy one takes less than one
@@ -27,11 +27,13 @@ def mutate(
     tell: Tell,
     limit: float = LIMIT,
     locate: bool = False,
+    brief: bool = False,
 ) -> Iterator[Result]:
     """Try these mutants of the plan, and tell of each as soon as its fate is known.
 
     limit:  in seconds, what a mutant may take for one case.
-    locate: also tell whether the mutated line is named, of those that the stages loss and grads killed.
+    locate: also tell whether the mutated line is named, of those that differ in float64.
+    brief:  ask less of each pair, see `questions_of`; what is left then is not settled.
     Raises ParityError where the unmutated port does not match: then every mutant would seem to be killed.
     """
     modules = dict.fromkeys(mutant.module for mutant in mutants)
@@ -39,14 +41,19 @@ def mutate(
     reasons = results.reasons_for(plan.sources.values())
     with tempfile.TemporaryDirectory(prefix='parity_mutate_') as name:
         folder = Path(name)
-        answers, reached = _prepared(plan, pairs, folder, jobs, limit, tell)
+        answers, reached = _prepared(plan, pairs, folder, jobs, limit, tell, brief)
         tasks = [
             planning.task(mutant, plan.pairs[mutant.module], answers, reached, folder) for mutant in mutants
         ]
         for mutant, task in zip(mutants, tasks, strict=True):
             if not task.answers:
                 yield results.result(
-                    mutant, None, 0.0, reasons, reached=False, pairs=plan.pairs[mutant.module]
+                    mutant,
+                    None,
+                    0.0,
+                    reasons,
+                    reached=False,
+                    pairs=() if brief else plan.pairs[mutant.module],
                 )
         tried = [(mutant, task) for mutant, task in zip(mutants, tasks, strict=True) if task.answers]
         for ended in running.run(trial.attempt, [task for _, task in tried], jobs, limit, _references(pairs)):
@@ -54,7 +61,9 @@ def mutate(
             found = ended.outcome.found
             at = _located(plan, task, found, limit) if locate and found is not None else trial.Outcome()
             yield dataclasses.replace(
-                results.result(mutant, found, ended.seconds, reasons, pairs=plan.pairs[mutant.module]),
+                results.result(
+                    mutant, found, ended.seconds, reasons, pairs=() if brief else plan.pairs[mutant.module]
+                ),
                 located=at.located,
                 cause=at.cause,
             )
@@ -71,14 +80,20 @@ def _located(plan: Plan, task: trial.Task, found: trial.Found, limit: float) -> 
 
 
 def _prepared(
-    plan: Plan, pairs: Sequence[str], folder: Path, jobs: int, limit: float, tell: Tell
+    plan: Plan,
+    pairs: Sequence[str],
+    folder: Path,
+    jobs: int,
+    limit: float,
+    tell: Tell,
+    brief: bool = False,
 ) -> tuple[dict[str, list[Path]], Reached]:
     """The references' answers, and which lines run in which case, of ports that match."""
-    answers = _answers(pairs, folder / 'answers', False, jobs, tell)
+    answers = _answers(pairs, folder / 'answers', False, brief, jobs, tell)
     reached, differing = _unmutated(plan, answers, folder, jobs, limit, tell)
     if differing:
         # a check would take more samples of the noise, but answers that are kept have what they have
-        again = _answers(list(differing), folder / 'careful', True, jobs, tell)
+        again = _answers(list(differing), folder / 'careful', True, brief, jobs, tell)
         more, differing = _unmutated(plan, again, folder, jobs, limit, tell)
         answers, reached = {**answers, **again}, {**reached, **more}
     if differing:
@@ -87,10 +102,20 @@ def _prepared(
 
 
 def _answers(
-    pairs: Sequence[str], folder: Path, careful: bool, jobs: int, tell: Tell
+    pairs: Sequence[str], folder: Path, careful: bool, brief: bool, jobs: int, tell: Tell
 ) -> dict[str, list[Path]]:
-    asked = [(pair, folder / str(i), careful) for i, pair in enumerate(pairs)]
-    return dict(zip(pairs, in_processes(answer_all, asked, jobs, tell), strict=True))
+    """The files of answers of each pair, in its questions' order; each structure is a task of its own."""
+    tasks = [
+        (pair, indices, folder / str(pairs.index(pair)), careful, brief)
+        for pair in sorted(pairs, key=longest_first)
+        for indices in structures(questions_of(find(pair), brief=brief))
+    ]
+    paths: dict[str, dict[int, Path]] = {pair: {} for pair in pairs}
+    for (pair, indices, *_), written in zip(
+        tasks, in_processes(write_answers, tasks, jobs, tell), strict=True
+    ):
+        paths[pair].update(zip(indices, written, strict=True))
+    return {pair: [path for _, path in sorted(found.items())] for pair, found in paths.items()}
 
 
 def _unmutated(

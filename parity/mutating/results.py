@@ -25,7 +25,7 @@ class Result:
     fate:    unreached where no case of the chosen pairs runs the line: such a mutant was not tried.
     found:   what killed it.
     reason:  of an equivalent mutant: why nothing that can be observed differs, or why it does not matter.
-    pairs:   those that it was tried with, or would have been.
+    pairs:   those that it was tried with, or would have been; none after a brief run.
     located: the rank that `parity locate` gave the mutated line, 0 where it did not name it; None: not asked.
     cause:   the one that it gave for that line.
     """

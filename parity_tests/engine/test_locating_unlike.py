@@ -10,9 +10,10 @@ import torch
 from parity import Case
 from parity.execution import Execution
 from parity.locating.counterfactuals import Source, applied
+from parity.locating.differences import UNLIKE, differences
 from parity.locating.divergence import Place
 from parity.locating.pieces import Judge
-from parity.locating.unlike import UNLIKE, Unlike, differences, twins
+from parity.locating.unlike import Unlike, twins
 from parity.pair import find
 from parity.runs import Runs
 from parity_tests.engine.planting import Substitution, planted

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,15 @@ from parity.checking import check_stage
 from parity.errors import ParityError
 from parity.mutating import mutate as mutating
 from parity.mutating import plan, results, trial
-from parity.mutating.answers import Answers, Recorded, answer, questions_of, structures_of
+from parity.mutating.answers import (
+    Answers,
+    Recorded,
+    answer,
+    questions_of,
+    separating,
+    structures,
+    structures_of,
+)
 from parity.mutating.mutants import mutants_of
 from parity.mutating.running import Ended, run
 from parity.mutating.sources import Source, sources_of
@@ -306,9 +315,9 @@ def test_a_port_that_differs_by_too_few_samples_is_asked_for_with_more(
     """Four samples of the noise can be zero by luck; what differs with sixteen is no luck, and is refused."""
     careful_for: list[str] = []
 
-    def answered(function: object, asked: list[tuple[str, Path, bool]], *_: object) -> list[list[Path]]:
-        careful_for.extend(pair for pair, _, careful in asked if careful)
-        return [[folder] for _, folder, _ in asked]
+    def answered(function: object, asked: list[tuple[Any, ...]], *_: object) -> list[list[Path]]:
+        careful_for.extend(pair for pair, _, _, careful, _ in asked if careful)
+        return [[folder] for _, _, folder, _, _ in asked]
 
     def traced(function: object, tasks: list[Task], *_: object) -> Iterator[Ended]:
         for i, task in enumerate(tasks):
@@ -317,6 +326,7 @@ def test_a_port_that_differs_by_too_few_samples_is_asked_for_with_more(
             found = Found('mismatch', pair, 'a case') if pair == 'hilp' and lucky else None
             yield Ended(i, Outcome(found, reached={} if found else {pair: [{}]}), 0.0)
 
+    monkeypatch.setattr(mutating, 'structures', lambda questions: [[0]])
     monkeypatch.setattr(mutating, 'in_processes', answered)
     monkeypatch.setattr(mutating.running, 'run', traced)
     prepare = lambda: mutating._prepared(plan.Plan({}, {}, []), ['iql', 'hilp'], tmp_path, 1, 1.0, print)  # noqa: E731
@@ -328,6 +338,30 @@ def test_a_port_that_differs_by_too_few_samples_is_asked_for_with_more(
         assert answers['hilp'] == [tmp_path / 'careful' / '0']
         assert reached == {'iql': [{}], 'hilp': [{}]}
     assert careful_for == ['hilp']
+
+
+def test_each_structure_is_a_task_of_its_own() -> None:
+    questions = questions_of(IQL)
+    found = structures(questions)
+    assert sorted(i for indices in found for i in indices) == list(range(len(questions)))
+    for indices in found:
+        assert len({repr((questions[i].case.sizes, questions[i].case.config)) for i in indices}) == 1
+    assert len(found) == len(structures_of(IQL)) + len(separating(IQL))
+
+
+def test_in_brief_less_is_asked_and_no_survivor_is_settled() -> None:
+    whole, brief = (questions_of(IQL, brief=brief) for brief in (False, True))
+    assert [question.case for question in brief] == [question.case for question in whole]
+    assert all(
+        {*b.doubles} <= {*w.doubles} and {*b.singles} <= {*w.singles}
+        for b, w in zip(brief, whole, strict=True)
+    )
+    asked = [sum(len(q.doubles) + len(q.singles) for q in questions) for questions in (brief, whole)]
+    assert asked[0] < 0.8 * asked[1]
+    assert 'update' in brief[0].doubles
+    mutant = plan.plan(['iql'], ['iql.py']).mutants[0]
+    assert not results.result(mutant, None, 1.0, {}, pairs=()).is_settled(['iql'])
+    assert results.result(mutant, None, 1.0, {}, pairs=['iql']).is_settled(['iql'])
 
 
 def test_careful_answers_have_more_of_the_noise() -> None:

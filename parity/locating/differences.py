@@ -1,0 +1,114 @@
+"""What two functions of the same meaning say otherwise, and the changes that make the port's say the same."""
+
+import ast
+import difflib
+import re
+from collections.abc import Collection, Iterator, Sequence
+
+from parity.locating.candidates import preceded, rewrite, without
+from parity.locating.counterfactuals import Counterfactual, Source
+from parity.locating.scopes import MODULES, translated
+from parity.locating.syntax import call_name
+
+UNLIKE = "unlike the reference's line"
+# What means nothing in a port.
+JAX = re.compile(r'\b(jax|jnp)\b')
+
+
+def differences(source: Source, reference: Source) -> Iterator[Counterfactual]:
+    """What the port's function says otherwise, written as in the reference, the smallest changes first."""
+    known = source.function.__globals__
+    ours, theirs = list(_statements(source.tree.body)), list(_statements(reference.tree.body))
+    matcher = difflib.SequenceMatcher(None, [*map(_key, ours)], [*map(_key, theirs)], autojunk=False)
+    for kind, start, stop, first, last in matcher.get_opcodes():
+        if kind == 'insert' and start < len(ours):
+            yield preceded(
+                source, ours[start], '\n'.join(translated(one, known) for one in theirs[first:last])
+            )
+        if kind == 'delete':
+            for statement in ours[start:stop]:
+                yield without(source, statement)
+        for own, other in zip(ours[start:stop], theirs[first:last], strict=False):
+            for mine, its in zip(_expressions(own), _expressions(other), strict=False):
+                for node, text in _parts(mine, its, known):
+                    yield rewrite(source, _name(own, node, text), node, text)
+
+
+def _statements(block: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
+    """All statements in their order, those inside others after their heads; no docstrings."""
+    for statement in block:
+        if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
+            yield statement
+        for name in ('body', 'orelse'):
+            yield from _statements(getattr(statement, name, ()))
+
+
+def _key(statement: ast.stmt) -> str:
+    """What statements of the same meaning have in common."""
+    words = [type(statement).__name__]
+    if isinstance(statement, ast.Assign):
+        words += map(ast.unparse, statement.targets)
+    if isinstance(statement, ast.FunctionDef):
+        words += [statement.name]
+    if isinstance(statement, ast.Expr):
+        words += [call_name(statement.value)]
+    return ' '.join(words)
+
+
+def _expressions(statement: ast.stmt) -> list[ast.expr]:
+    """Those of a statement itself."""
+    return [node for node in ast.iter_child_nodes(statement) if isinstance(node, ast.expr)]
+
+
+def _parts(mine: ast.expr, its: ast.expr, known: Collection[str]) -> Iterator[tuple[ast.expr, str]]:
+    """(a part of the port's expression, the reference's text for it) where they differ, inner ones first."""
+    if _same(mine, its, known):
+        return
+    ours, theirs = ([*ast.iter_child_nodes(one)] for one in (mine, its))
+    if isinstance(mine, ast.Call) and isinstance(its, ast.Call):
+        ours, theirs = _arguments(mine, its)
+    elif type(mine) is not type(its) or len(ours) != len(theirs):
+        ours = theirs = []
+    for a, b in zip(ours, theirs, strict=True):
+        if isinstance(a, ast.expr) and isinstance(b, ast.expr):
+            yield from _parts(a, b, known)
+    if not isinstance(its, ast.Starred | ast.Slice):  # these are no expressions by themselves
+        text = translated(its, known)
+        yield from [] if JAX.search(text) else [(mine, text)]
+
+
+def _arguments(mine: ast.Call, its: ast.Call) -> tuple[list[ast.AST], list[ast.AST]]:
+    """The functions of two calls and the arguments that both have."""
+    named = {keyword.arg: keyword.value for keyword in its.keywords}
+    pairs = [(mine.func, its.func), *zip(mine.args, its.args, strict=False)]
+    pairs += [(one.value, named[one.arg]) for one in mine.keywords if one.arg in named]
+    return [a for a, _ in pairs], [b for _, b in pairs]
+
+
+def _same(mine: ast.expr, its: ast.expr, known: Collection[str]) -> bool:
+    """Whether two expressions say the same, but for how the frameworks call things."""
+    texts = ast.unparse(mine), ast.unparse(its)
+    return texts[0] == translated(its, known) or len({MODULES.sub('', text) for text in texts}) == 1
+
+
+def _name(statement: ast.stmt, mine: ast.expr, its: str) -> str:
+    """What the mistake is called that a difference in a statement would be."""
+    if isinstance(statement, ast.If):
+        return 'condition'
+    return 'other key' if _but_for_text(mine) == _but_for_text(its) else UNLIKE
+
+
+class _Blank(ast.NodeTransformer):
+    """Empty strings for all strings, formatted ones among them."""
+
+    def visit_Constant(self, node: ast.Constant) -> ast.AST:
+        return ast.Constant('') if isinstance(node.value, str) else node
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        return ast.Constant('')
+
+
+def _but_for_text(expression: ast.expr | str) -> str:
+    """An expression with nothing in the places of its strings."""
+    text = expression if isinstance(expression, str) else ast.unparse(expression)
+    return ast.dump(_Blank().visit(ast.parse(text, mode='eval')))
