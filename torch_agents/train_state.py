@@ -149,7 +149,7 @@ def fill_gradients(params):
     if not unused:
         return grads
     # one array for all of them, as they are only read: filling one for each takes as long as Adam
-    zeros = unused[0].new_zeros(max(param.numel() for param in unused))
+    zeros = torch.zeros_like(max(unused, key=torch.numel)).flatten()
     for param in unused:
         # parity: an unused parameter has gradient zero in JAX, and its moments still move it
         param.grad = zeros[: param.numel()].view(param.shape)

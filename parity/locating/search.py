@@ -106,8 +106,9 @@ class Locating:
         explained: list[bool | None] = []
         for look in self._looks(stages):
             elsewhere += self._made_otherwise(look) + self._called_otherwise(look)
+            before = list(self.undone)
             explains = self._explained(look)
-            by_text = self._by_text(look)
+            by_text = self._by_text(look, before)
             if by_text:
                 elsewhere.append(by_text)
                 rest += look.findings()
@@ -132,20 +133,24 @@ class Locating:
         if not self.found.findings:
             self._raising(stages[0]) if stages[0].outcome == 'error' else self._note(_TOO_SMALL)
 
-    def _by_text(self, look: Look) -> Finding | None:
+    def _by_text(self, look: Look, known: list[Counterfactual]) -> Finding | None:
         """The line whose text alone is to blame; none if such a line is what the look has found.
 
         A cause at a line that says what the reference says can be a chance hit: another key in its place.
+        known: what was undone before the look.
         """
-        judge, known = look.judge, self.undone[: look.known]
+        judge = look.judge
         with applied(known):
+            margin = judge.margin_if_any()
+            if margin is not None and margin <= 1:
+                return None
             unlike = Unlike(self.runs.pair, judge.leaves, functools.partial(_margin, judge))
         if look.agrees and look.causes() and unlike.has(look.causes()[0].port):
             return None
         cause = unlike.cause(known)
         if cause is None:
             return None
-        self.undone[look.known :] = [cause[1]]
+        self.undone[:] = [*known, cause[1]]
         return of_text(look.stage, look.loss, *cause)
 
     def _made_otherwise(self, look: Look) -> list[Finding]:
@@ -258,7 +263,7 @@ class Locating:
         judge = Judge(self.runs, stage=stage.stage)
         look = Look(stage.stage, '', values, judge, None, [leaf.path for leaf in stage.leaves], [])
         explained = look.explain(SECONDS)
-        by_text = self._by_text(look)
+        by_text = self._by_text(look, [])
         explained = True if by_text else explained
         sampling = UpdateCall('sample_actions', (('seed', None),))
         defaults = self._defaults_of(sampling) if stage.stage == 'actions' else []
