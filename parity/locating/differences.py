@@ -1,6 +1,7 @@
 """What two functions of the same meaning say otherwise, and the changes that make the port's say the same."""
 
 import ast
+import copy
 import difflib
 import re
 from collections.abc import Collection, Iterator, Sequence
@@ -8,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from parity.locating.candidates import preceded, rewrite, without
 from parity.locating.counterfactuals import Counterfactual, Source
 from parity.locating.scopes import MODULES, translated
-from parity.locating.syntax import call_name
+from parity.locating.syntax import call_name, rewritten
 
 UNLIKE = "unlike the reference's line"
 # What means nothing in a port.
@@ -95,7 +96,7 @@ def _name(statement: ast.stmt, mine: ast.expr, its: str) -> str:
     """What the mistake is called that a difference in a statement would be."""
     if isinstance(statement, ast.If):
         return 'condition'
-    return 'other key' if _but_for_text(mine) == _but_for_text(its) else UNLIKE
+    return 'other key' if _but_for_text(mine) == _but_for_text(rewritten(its)) else UNLIKE
 
 
 class _Blank(ast.NodeTransformer):
@@ -108,7 +109,6 @@ class _Blank(ast.NodeTransformer):
         return ast.Constant('')
 
 
-def _but_for_text(expression: ast.expr | str) -> str:
+def _but_for_text(expression: ast.expr) -> str:
     """An expression with nothing in the places of its strings."""
-    text = expression if isinstance(expression, str) else ast.unparse(expression)
-    return ast.dump(_Blank().visit(ast.parse(text, mode='eval')))
+    return ast.dump(_Blank().visit(copy.deepcopy(expression)))

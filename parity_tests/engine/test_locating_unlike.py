@@ -114,6 +114,19 @@ def test_statements_too_many_and_too_few() -> None:
         assert port(x).item() == reference(x).item() == 6
 
 
+def test_what_is_no_expression_by_itself_is_changed_with_what_it_is_in() -> None:
+    def reference(f: Any, x: Any) -> Any:
+        return f(*x[1:])
+
+    def port(f: Any, x: Any) -> Any:
+        return f(x[0], *x[:1])
+
+    changes = list(differences(Source.of(port), Source.of(reference)))
+    assert port(max, [1, 2, 3]) == 1
+    with applied([changes[-1]]):
+        assert port(max, [1, 2, 3]) == reference(max, [1, 2, 3]) == 3
+
+
 def test_functions_are_found_by_their_names() -> None:
     runs = Runs(find('iql'), Case(0, {'B': 3}), Execution())
     with runs.settings():
