@@ -1,5 +1,6 @@
 """Trials in processes that may hang, crash or take all memory: each has a limit, and ends only itself."""
 
+import contextlib
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -7,6 +8,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from typing import Any
+
+import psutil  # type: ignore[import-untyped]
 
 from parity.mutating.trial import Found, Outcome, Task
 
@@ -21,6 +24,10 @@ PRELOAD = (
     'parity.cli',
     'parity.mutating.trial',
 )
+# A trial whose process computes for less than a twentieth of the time waits for something; others may be kept
+# from computing by what else the machine does, up to so many times the limit.
+BUSY, PATIENCE = 0.05, 10.0
+
 Trial = Callable[[Task, Callable[[Outcome | None], None]], None]
 
 
@@ -40,6 +47,27 @@ class _Running:
     receiver: Connection
     started: float
     deadline: float
+    last: float  # when it last sent something, and the seconds that it had computed by then
+    computed: float = 0.0
+
+    def tell(self, now: float, limit: float) -> None:
+        """It has sent something: from now on it has its time again."""
+        self.last, self.deadline, self.computed = now, now + limit, self._seconds()
+
+    def is_starved(self, now: float, limit: float) -> bool:
+        """Whether it has not had the time of its limit, although it would have used it; it gets it then."""
+        used = self._seconds() - self.computed
+        if not BUSY * limit < used < limit or now > self.last + PATIENCE * limit:
+            return False
+        self.deadline = now + limit - used
+        return True
+
+    def _seconds(self) -> float:
+        """What the process has computed; 0 if it has ended."""
+        with contextlib.suppress(psutil.Error):
+            times = psutil.Process(self.process.pid).cpu_times()
+            return float(times.user + times.system)
+        return 0.0
 
 
 def run(
@@ -47,7 +75,8 @@ def run(
 ) -> Iterator[Ended]:
     """Run `trial(task, send)` for each task, `jobs` at once, each in a process of its own; as they end.
 
-    limit:   how many seconds a trial may take from one thing that it sends to the next.
+    limit:   how many seconds a trial may take from one thing that it sends to the next; where others keep the
+             cores busy, how many it may compute.
     imports: further modules that every trial needs, and that no task changes.
     A trial that hangs is ended, and found by 'timeout'; one whose process ends before it is done, by 'crash'.
     """
@@ -76,7 +105,7 @@ def _start(context: Any, trial: Trial, number: int, task: Task, limit: float) ->
     process.start()
     sender.close()
     now = time.monotonic()
-    return _Running(number, process, receiver, now, now + limit)
+    return _Running(number, process, receiver, now, now + limit, now)
 
 
 def _in_process(trial: Trial, task: Task, sender: Connection) -> None:
@@ -86,7 +115,8 @@ def _in_process(trial: Trial, task: Task, sender: Connection) -> None:
 def _look_at(one: _Running, ready: bool, limit: float) -> Outcome | None:
     """The outcome, if the trial has one or is over."""
     if not ready:
-        if time.monotonic() < one.deadline:
+        now = time.monotonic()
+        if now < one.deadline or one.is_starved(now, limit):
             return None
         _end(one)
         return Outcome(Found('timeout', what=f'nothing for {limit:g} s'))
@@ -96,7 +126,7 @@ def _look_at(one: _Running, ready: bool, limit: float) -> Outcome | None:
         one.process.join(limit)
         _end(one)
         return Outcome(Found('crash', what=f'the process ended with {one.process.exitcode}'))
-    one.deadline = time.monotonic() + limit
+    one.tell(time.monotonic(), limit)
     if sent is not None:
         _end(one)
     return sent

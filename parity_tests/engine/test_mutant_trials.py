@@ -110,9 +110,26 @@ def works(task: Task, send: Send) -> None:
     send(Outcome(Found('mismatch')))
 
 
+def starves(task: Task, send: Send) -> None:
+    """Computes for less than the limit, in more time than that, as on a machine that others use."""
+    while time.process_time() < 0.5 * LIMIT:
+        time.sleep(0.01)
+        end = time.process_time() + 0.004
+        while time.process_time() < end:
+            pass
+    send(Outcome(Found('mismatch')))
+
+
+def spins(task: Task, send: Send) -> None:
+    """Computes for ever."""
+    while True:
+        pass
+
+
 def by_name(task: Task, send: Send) -> None:
     """Whatever the task is called."""
-    {'hangs': hangs, 'crashes': crashes, 'works': works}[next(iter(task.answers))](task, send)
+    trials = {trial.__name__: trial for trial in (hangs, crashes, works, starves, spins)}
+    trials[next(iter(task.answers))](task, send)
 
 
 def ended(names: list[str], jobs: int = 2) -> dict[str, Ended]:
@@ -131,6 +148,14 @@ def test_a_trial_that_hangs_or_crashes_is_found_and_the_others_go_on() -> None:
     crash = found['crashes']
     assert crash is not None
     assert crash.what == f'the process ended with {-signal.SIGSEGV}'
+
+
+def test_a_trial_that_others_keep_from_computing_gets_its_time() -> None:
+    """Or a busy machine would kill survivors. One that computes for ever gets no more than that."""
+    found = ended(['starves', 'spins'])
+    kinds = {name: each.outcome.found.kind for name, each in found.items() if each.outcome.found}
+    assert kinds == {'starves': 'mismatch', 'spins': 'timeout'}
+    assert found['starves'].seconds > LIMIT
 
 
 def test_no_process_is_left_of_trials_that_nobody_waits_for() -> None:
