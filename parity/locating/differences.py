@@ -4,10 +4,12 @@ import ast
 import copy
 import difflib
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from parity.locating.candidates import preceded, rewrite, without
 from parity.locating.counterfactuals import Counterfactual, Source
+from parity.locating.lines import likeness
 from parity.locating.scopes import MODULES, translated
 from parity.locating.syntax import call_name, rewritten
 
@@ -16,23 +18,46 @@ UNLIKE = "unlike the reference's line"
 JAX = re.compile(r'\b(jax|jnp)\b')
 
 
-def differences(source: Source, reference: Source) -> Iterator[Counterfactual]:
-    """What the port's function says otherwise, written as in the reference, the smallest changes first."""
+# How alike the port and the reference count where one of them has a statement that the other has not.
+LEFT_OUT = 0.5
+
+
+class Difference(NamedTuple):
+    """Something that the port says otherwise, undone, and how alike the two statements are, from 0 to 1.
+
+    A mistake is a small difference; another way to say the same is a large one.
+    """
+
+    change: Counterfactual
+    likeness: float
+
+
+def differences(source: Source, reference: Source) -> list[Counterfactual]:
+    """What the port's function says otherwise, as in the reference, the most alike statements first."""
+    return in_order(told(source, reference))
+
+
+def in_order(found: Iterable[Difference]) -> list[Counterfactual]:
+    """The changes, those of the most alike statements first; of one statement the smallest first."""
+    return [one.change for one in sorted(found, key=lambda one: -one.likeness)]
+
+
+def told(source: Source, reference: Source) -> Iterator[Difference]:
+    """The differences in the order of the port's statements."""
     known = source.function.__globals__
     ours, theirs = list(_statements(source.tree.body)), list(_statements(reference.tree.body))
     matcher = difflib.SequenceMatcher(None, [*map(_key, ours)], [*map(_key, theirs)], autojunk=False)
     for kind, start, stop, first, last in matcher.get_opcodes():
         if kind == 'insert' and start < len(ours):
-            yield preceded(
-                source, ours[start], '\n'.join(translated(one, known) for one in theirs[first:last])
-            )
+            text = '\n'.join(translated(one, known) for one in theirs[first:last])
+            yield Difference(preceded(source, ours[start], text), LEFT_OUT)
         if kind == 'delete':
-            for statement in ours[start:stop]:
-                yield without(source, statement)
+            yield from (Difference(without(source, one), LEFT_OUT) for one in ours[start:stop])
         for own, other in zip(ours[start:stop], theirs[first:last], strict=False):
-            for mine, its in zip(_expressions(own), _expressions(other), strict=False):
-                for node, text in _parts(mine, its, known):
-                    yield rewrite(source, _name(own, node, text), node, text)
+            pairs = list(zip(_expressions(own), _expressions(other), strict=False))
+            alike = min((likeness(ast.unparse(a), translated(b, known)) for a, b in pairs), default=1.0)
+            for node, text in (part for pair in pairs for part in _parts(*pair, known)):
+                yield Difference(rewrite(source, _name(own, node, text), node, text), alike)
 
 
 def _statements(block: Sequence[ast.stmt]) -> Iterator[ast.stmt]:

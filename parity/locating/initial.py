@@ -87,7 +87,7 @@ def _candidates(runs: Runs, budget: Budget) -> Iterator[Counterfactual]:
     sources = drawing_sources(_drawing_lines(runs))
     create = getattr(runs.pair.load('reference'), 'create', None)
     if create is not None and sources:
-        yield from budget.limit(differences(sources[-1], Source.of(create)))
+        yield from budget.limit(iter(differences(sources[-1], Source.of(create))))
         yield from budget.limit(exchanged(sources[-1]))
     if all(itertools.starmap(_is_scaled, _differing(runs))):
         for line in reversed(_drawing_lines(runs, VALUES)):

@@ -268,7 +268,7 @@ _SHARED = tuple(
 
 def _of_function(source: Source, line: int, reference: Source | None) -> Iterator[Counterfactual]:
     """What is unlike the reference, at a line and elsewhere: values part where they are used, not made."""
-    changes = list(differences(source, reference)) if reference else []
+    changes = differences(source, reference) if reference else []
     yield from sorted(changes, key=lambda change: change.line is None or change.line.line != line)
     yield from conditions(source)
 

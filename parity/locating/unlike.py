@@ -16,7 +16,7 @@ from parity.locating.calls import called
 from parity.locating.candidates import source_changes
 from parity.locating.causes import Cause, Piece, find_cause
 from parity.locating.counterfactuals import Counterfactual, Source, functions_in
-from parity.locating.differences import UNLIKE, differences
+from parity.locating.differences import UNLIKE, in_order, told
 from parity.locating.divergence import Place
 from parity.locating.pieces import Budget
 from parity.locating.sources import Line, is_user
@@ -41,13 +41,14 @@ class Unlike:
         self.margin = margin
         self.twins = twins(pair, run)
 
-    def changes(self) -> Iterator[Counterfactual]:
-        """Each difference undone."""
-        return itertools.chain.from_iterable(itertools.starmap(differences, self.twins))
+    @functools.cached_property
+    def changes(self) -> list[Counterfactual]:
+        """Each difference undone, the likeliest mistakes first."""
+        return in_order(itertools.chain.from_iterable(itertools.starmap(told, self.twins)))
 
     def has(self, place: Place | None) -> bool:
         """Whether the line is one that says something else than the reference's."""
-        lines = (change.line for change in self.changes())
+        lines = (change.line for change in self.changes)
         return place is not None and any(line and line[:2] == (place.file, place.line) for line in lines)
 
     def cause(self, found: Sequence[Counterfactual] = ()) -> tuple[Cause, Counterfactual] | None:
@@ -55,7 +56,9 @@ class Unlike:
 
         found: what is undone already.
         """
-        cause, change = find_cause(Piece(self.margin, lambda: Budget(SECONDS).spend(self.changes())), found)
+        cause, change = find_cause(
+            Piece(self.margin, lambda: Budget(SECONDS).spend(iter(self.changes))), found
+        )
         if change is None or change.line is None:
             return None
         if change.name != UNLIKE:

@@ -66,18 +66,19 @@ def told(port: Callable[..., Any]) -> list[tuple[str, str]]:
     ]
 
 
-def test_what_differs_is_told_in_the_smallest_parts_first() -> None:
+def test_the_most_alike_lines_come_first_and_of_a_line_the_smallest_parts() -> None:
+    """A mistake is a small difference; another way to say the same is a large one."""
     assert told(Otherwise.loss) == [
-        ('condition', 'line 2: `x.shape[0] == 1` instead of `True`'),
+        (UNLIKE, 'line 5: `torch.minimum` instead of `torch.maximum`'),
+        (UNLIKE, 'line 5: `torch.minimum(x, 2.0)` instead of `torch.maximum(x, 2.0)`'),
+        *told(Same.loss)[1:],
         (UNLIKE, 'line 4: `noise_rng` instead of `rng`'),
         (
             UNLIKE,
             'line 4: `random.normal(noise_rng, x.shape)` instead of `random.normal(rng, x.shape, x.dtype)`',
         ),
-        (UNLIKE, 'line 5: `torch.minimum` instead of `torch.maximum`'),
-        (UNLIKE, 'line 5: `torch.minimum(x, 2.0)` instead of `torch.maximum(x, 2.0)`'),
         (UNLIKE, 'line 6: `x - noises` instead of `torch.exp(x)`'),
-        *told(Same.loss)[1:],
+        ('condition', 'line 2: `x.shape[0] == 1` instead of `True`'),
     ]
 
 
