@@ -3,7 +3,7 @@
 # make test-all the same with the tests that take minutes to compile
 # make soak     2,000 generated examples of every pair, and 200 with updates; writes reports/soak* (two hours)
 # make soak-full  100,000 examples, spread over the pairs; writes reports/soak-full (hours; goes on where it was)
-# make bench    ports against references, in time, memory and random numbers; writes reports/benchmarks/
+# make bench    ports against references, in time, memory and random numbers; writes reports/benchmarks/ (an hour)
 # make soak-tests  the property tests with more examples, over any sizes and switches (long)
 # make mutants  a sample of deliberate porting bugs in all ports: do the stages notice? writes reports/mutants/
 # make mutants-full  all of them (hours)

@@ -23,7 +23,7 @@ from parity.locating.counterfactuals import Counterfactual
 from parity.locating.divergence import Finding, Place
 from parity.locating.interception import PLAIN, ModuleCall
 from parity.locating.signatures import line_of_argument
-from parity.locating.sources import Line, is_user
+from parity.locating.sources import Line, is_engine, is_user
 
 OF_FLAX = {'name', 'parent'}
 NOT_GIVEN = object()
@@ -64,6 +64,8 @@ def _made(frame: FrameType | None) -> Made:
     calls: list[Call] = []
     arguments = _arguments(frame) if frame else {}
     while frame is not None and (frame := frame.f_back) is not None and len(calls) < DEPTH:
+        if is_engine(frame.f_code.co_filename):  # which creates the port: whoever calls it makes no module
+            break
         if is_user(frame.f_code.co_filename):
             calls.append(Call(arguments, line_at(frame)))
             arguments = _arguments(frame)
@@ -129,11 +131,13 @@ def made_otherwise(calls: Iterable[ModuleCall], modules: Mapping[str, Any], make
 def _differences(settings: Mapping[str, Any], cls: type, made: Made) -> Iterator[tuple[str, Any, Line]]:
     """The settings that differ, of those that both sides have: the port's name, and what the reference has.
 
-    With the line that chose each for the port.
+    With the line that chose each for the port. A library's classes call some settings otherwise: of those the
+    line at which values part tells more.
     """
     given = made[0].arguments if made else {}
+    aliases = ALIASES if is_user(inspect.getsourcefile(cls) or '') else {}
     for name, value in settings.items():
-        for own in ALIASES.get(name, (name,)):
+        for own in aliases.get(name, (name,)):
             if name not in OF_FLAX and own in given and given[own] != value:
                 line = _default_of(cls, own, made) or _chosen(own, made)
                 yield from [(own, value, line)] if line else []
@@ -141,12 +145,12 @@ def _differences(settings: Mapping[str, Any], cls: type, made: Made) -> Iterator
 
 def _default_of(cls: Any, name: str, made: Made) -> Line | None:
     """The head of the class's `__init__`, if the call that made the module has no such argument."""
-    line = made[0].line
+    line, head = made[0].line, line_of_argument(cls.__init__, name)
     parameter = inspect.signature(cls.__init__).parameters.get(name)
     is_default = parameter is not None and parameter.default == made[0].arguments[name]
-    if not is_default or line is None or any(keyword.arg in (name, None) for keyword in _keywords(line)):
+    if not is_default or line is None or head is None or not is_user(head.file):
         return None
-    return line_of_argument(cls.__init__, name)
+    return None if any(keyword.arg in (name, None) for keyword in _keywords(line)) else head
 
 
 def _chosen(name: str, made: Made) -> Line | None:

@@ -121,6 +121,8 @@ def _name(statement: ast.stmt, mine: ast.expr, its: str) -> str:
     """What the mistake is called that a difference in a statement would be."""
     if isinstance(statement, ast.If):
         return 'condition'
+    if isinstance(mine, ast.Tuple) and isinstance(mine.ctx, ast.Store):
+        return 'order of names'
     return 'other key' if _but_for_text(mine) == _but_for_text(rewritten(its)) else UNLIKE
 
 

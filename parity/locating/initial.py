@@ -82,7 +82,8 @@ def _made_anew(runs: Runs) -> Runner:
 def _candidates(runs: Runs, budget: Budget) -> Iterator[Counterfactual]:
     """What the reference's `create` has otherwise; then the functions that draw.
 
-    Those that are soon done first; before them the lines that draw, if all is right but for its scale.
+    Those that are soon done first; before them, if all is right but for its scale, the lines that draw and
+    those above them, backwards.
     """
     sources = drawing_sources(_drawing_lines(runs))
     create = getattr(runs.pair.load('reference'), 'create', None)
@@ -92,7 +93,8 @@ def _candidates(runs: Runs, budget: Budget) -> Iterator[Counterfactual]:
     if all(itertools.starmap(_is_scaled, _differing(runs))):
         for line in reversed(_drawing_lines(runs, VALUES)):
             for source in drawing_sources([line]):
-                yield from budget.spend(source_changes(source, line.line))
+                for number in range(line.line, source.tree.lineno, -1):
+                    yield from budget.spend(source_changes(source, number))
     for source in sorted(sources, key=lambda source: len(source.expressions())):
         yield from budget.spend(source_changes(source))
 

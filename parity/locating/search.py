@@ -283,18 +283,27 @@ class Locating:
         defaults = [one.finding('update', '') for call in calls for one in self._defaults_of(call)]
         by_key = other_key(self.runs, stage.leaves)
         explained = all(finding.cause != UNKNOWN for finding in found) if found else None
-        by_text = None if explained or by_key else self._update_by_text()
+        by_text = None if by_key else self._update_by_text(known_first[0] if explained else None)
         first = [finding for finding in (by_text, by_key) if finding]
         places = merged([*defaults, *first, *known_first], [], [])
         self._add(updates=tuple(found), findings=tuple(places), explained=True if by_text else explained)
         if not places:
             self._note('the steps differ, but no parameter after one does: compare the info values')
 
-    def _update_by_text(self) -> Finding | None:
-        """The line of an update whose text alone is to blame."""
+    def _update_by_text(self, explained: Finding | None) -> Finding | None:
+        """The line of an update whose text alone is to blame; none if it is that of what is explained.
+
+        explained: what has a cause already, at the line that shows it, if it all has: the cause stays.
+        """
         judge = Judge(self.runs, stage='update')
-        cause = Unlike(self.runs.pair, judge.leaves, judge.margin).cause()
-        return of_text('update', '', *cause) if cause else None
+        unlike = Unlike(self.runs.pair, judge.leaves, judge.margin)
+        if explained is not None and unlike.has(explained.port):
+            return None
+        found = unlike.cause()
+        if found is None:
+            return None
+        cause = explained.cause if explained and explained.cause else found[0]
+        return of_text('update', '', cause, found[1])
 
     def _in_rollout(self, stage: StageResult) -> None:
         self._note(

@@ -40,7 +40,7 @@ DEVIATIONS = {
     ),
     'train_state.py': Deviation(
         'optax and linen need a chain and a ModuleDict, torch.optim and nn.Module bring theirs; '
-        'updates happen in place',
+        'updates happen in place, and torch leaves out gradients',
         (
             'definition - adam',
             'definition - ModuleDict',
@@ -50,6 +50,7 @@ DEVIATIONS = {
             'definition + TrainState.subtree',
             'definition + TrainState.set_params',
             'definition - init_params',
+            'definition + fill_gradients',
         ),
         keys=False,
     ),
