@@ -24,7 +24,7 @@ def changed_lines(before: str, after: str) -> list[int]:
 
 
 def _call_around(tree: ast.AST, line: int) -> list[int]:
-    """The first line of the innermost call that has the line among its own: there it is said to run."""
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    """The first line of the innermost call or display with the line among its own: there it seems to run."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call | ast.Dict | ast.List | ast.Tuple)]
     around = [node.lineno for node in calls if node.lineno < line <= (node.end_lineno or node.lineno)]
     return [max(around)] if around else []
