@@ -88,11 +88,8 @@ class Source:
 
     @classmethod
     def if_any(cls, function: Any) -> 'Source | None':
-        """The same, None where there is none: a lambda and the code of a library written in C have none."""
-        try:
-            return cls.of(function)
-        except (LookupError, OSError, TypeError):
-            return None
+        """The same, None where there is none."""
+        return found_or_none(functools.partial(cls.of, function))
 
     def line_of(self, node: ast.stmt | ast.expr | ast.arg) -> Line:
         """The line that a node begins on."""
@@ -157,6 +154,14 @@ class Source:
             self.function.__code__ = original
             self.edits.clear()
             self.edits.update(before)
+
+
+def found_or_none(find: Callable[[], Source]) -> Source | None:
+    """What is found; a lambda and the code of a library written in C have no source."""
+    try:
+        return find()
+    except (LookupError, OSError, TypeError):
+        return None
 
 
 @functools.cache  # changes of a function add up only if all are made through one source

@@ -1,6 +1,6 @@
 """Causes of other initial values: lines on the way to them are changed in turn, and the port is made anew."""
 
-import contextlib
+import ast
 import functools
 import inspect
 import itertools
@@ -15,7 +15,7 @@ from parity.draws import KINDS, replaced
 from parity.locating.calls import frames_at, line_at
 from parity.locating.candidates import exchanged, source_changes
 from parity.locating.causes import Cause, Piece, find_cause
-from parity.locating.counterfactuals import Counterfactual, Source, source_at
+from parity.locating.counterfactuals import Counterfactual, Source, found_or_none, source_at
 from parity.locating.differences import differences
 from parity.locating.divergence import Finding, Place
 from parity.locating.pieces import Budget
@@ -93,19 +93,25 @@ def _candidates(runs: Runs, budget: Budget) -> Iterator[Counterfactual]:
     if all(itertools.starmap(_is_scaled, _differing(runs))):
         for line in reversed(_drawing_lines(runs, VALUES)):
             for source in drawing_sources([line]):
-                for number in range(line.line, source.tree.lineno, -1):
+                for number in _statements_above(source, line.line):
                     yield from budget.spend(source_changes(source, number))
     for source in sorted(sources, key=lambda source: len(source.expressions())):
         yield from budget.spend(source_changes(source))
+
+
+def _statements_above(source: Source, last: int) -> list[int]:
+    """The first lines of a function's statements, backwards from the one that its line `last` is in."""
+    nodes = (node for node in ast.walk(source.tree) if isinstance(node, ast.stmt) and node is not source.tree)
+    return sorted({node.lineno for node in nodes if node.lineno <= last}, reverse=True)
 
 
 def drawing_sources(lines: Sequence[Line]) -> list[Source]:
     """The functions of lines, those of the last first."""
     found: list[Source] = []
     for line in reversed(lines):
-        with contextlib.suppress(LookupError, OSError, TypeError):  # what has no source cannot be changed
-            source = source_at(line.file, line.line)
-            found += [source] if all(source is not other for other in found) else []
+        source = found_or_none(functools.partial(source_at, line.file, line.line))
+        if source is not None and all(source is not other for other in found):
+            found.append(source)
     return found
 
 

@@ -4,12 +4,12 @@ import dataclasses
 import functools
 import inspect
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from parity.locating.candidates import conditions, other_operations, source_changes
 from parity.locating.causes import Cause, Piece, searched
-from parity.locating.counterfactuals import Counterfactual, Source, applied, source_at
+from parity.locating.counterfactuals import Counterfactual, Source, applied, found_or_none, source_at
 from parity.locating.culprits import Culprits, place_of
 from parity.locating.differences import differences
 from parity.locating.divergence import Finding, Kind, Place
@@ -191,8 +191,8 @@ class Look:
             if inspect.isfunction(own) and own.__code__.co_filename == line.file:
                 first = own.__code__.co_firstlineno
                 if first <= line.line < first + len(inspect.getsourcelines(own)[0]):
-                    return _source(functools.partial(Source.of, own))
-        return _source(functools.partial(source_at, line.file, line.line))
+                    return Source.if_any(own)
+        return found_or_none(functools.partial(source_at, line.file, line.line))
 
     def again(self) -> 'Look':
         """The same with the causes undone that are known."""
@@ -271,11 +271,3 @@ def _of_function(source: Source, line: int, reference: Source | None) -> Iterato
     changes = differences(source, reference) if reference else []
     yield from sorted(changes, key=lambda change: change.line is None or change.line.line != line)
     yield from conditions(source)
-
-
-def _source(find: Callable[[], Source]) -> Source | None:
-    """What is found; a lambda and the code of a library written in C have none."""
-    try:
-        return find()
-    except (LookupError, OSError, TypeError):
-        return None

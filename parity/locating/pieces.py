@@ -118,6 +118,11 @@ class Judge:
         except Exception:  # changes that are right by themselves can fail together, in any way
             return None
 
+    def agrees(self) -> bool:
+        """Whether all of them do, with the port as it now is."""
+        margin = self.margin_if_any()
+        return margin is not None and margin <= 1
+
     def _computed(self, gradients: bool) -> Arrays:
         port = self.runs.port64
         if self.call is not None:

@@ -141,13 +141,11 @@ class Locating:
         """
         judge = look.judge
         with applied(known):
-            margin = judge.margin_if_any()
-            if margin is not None and margin <= 1:
+            if judge.agrees():
                 return None
             unlike = Unlike(self.runs.pair, judge.leaves, functools.partial(_margin, judge))
-        if look.agrees and look.causes() and unlike.has(look.causes()[0].port):
-            return None
-        cause = unlike.cause(known)
+        causes = look.causes() if look.agrees else []
+        cause = unlike.cause(known, shown=causes[0].port if causes else None)
         if cause is None:
             return None
         self.undone[:] = [*known, cause[1]]
@@ -232,8 +230,7 @@ class Locating:
     def _is_explained(self, call: LossCall) -> bool:
         """Whether the loss agrees with the causes undone that were found in others."""
         with applied(self.undone):
-            margin = Judge(self.runs, call).margin_if_any() if self.undone else None
-        return margin is not None and margin <= 1
+            return bool(self.undone) and Judge(self.runs, call).agrees()
 
     def _draws(self, stages: list[StageResult]) -> list[tuple[str, DrawFinding]]:
         """What differs in the draws of each loss that draws otherwise, each once."""
@@ -297,9 +294,7 @@ class Locating:
         """
         judge = Judge(self.runs, stage='update')
         unlike = Unlike(self.runs.pair, judge.leaves, judge.margin)
-        if explained is not None and unlike.has(explained.port):
-            return None
-        found = unlike.cause()
+        found = unlike.cause(shown=explained.port if explained else None)
         if found is None:
             return None
         cause = explained.cause if explained and explained.cause else found[0]

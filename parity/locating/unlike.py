@@ -51,11 +51,15 @@ class Unlike:
         lines = (change.line for change in self.changes)
         return place is not None and any(line and line[:2] == (place.file, place.line) for line in lines)
 
-    def cause(self, found: Sequence[Counterfactual] = ()) -> tuple[Cause, Counterfactual] | None:
+    def cause(
+        self, found: Sequence[Counterfactual] = (), shown: Place | None = None
+    ) -> tuple[Cause, Counterfactual] | None:
         """The difference that, undone, makes all agree, by the name of a known mistake if it is one.
 
-        found: what is undone already.
+        found: what is undone already; shown: where a cause is known: none is searched for if it is unlike.
         """
+        if self.has(shown):
+            return None
         cause, change = find_cause(
             Piece(self.margin, lambda: Budget(SECONDS).spend(iter(self.changes))), found
         )

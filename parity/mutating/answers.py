@@ -150,9 +150,8 @@ def questions_of(pair: Pair, *, brief: bool = False) -> list[Question]:
         for i, row in enumerate(rows):
             if i == 0 or style in TELLING:
                 doubles = _briefly(stages, i, i == len(rows) - 1) if brief else stages
-                singles = _singles(stages, i, seed)
-                kept = tuple({*singles} & {'forward'}) if brief and i == 0 else () if brief else singles
-                asked.append(Question(Case(seed=seed, values=style, **row), doubles, kept))
+                singles = _singles(stages, i, seed, brief)
+                asked.append(Question(Case(seed=seed, values=style, **row), doubles, singles))
     return asked + [Question(Case(**row), tuple({*stages} & APART)) for row in separating(pair)]
 
 
@@ -164,10 +163,12 @@ def _briefly(stages: Sequence[str], structure: int, is_last: bool) -> tuple[str,
     return tuple(stage for stage in stages if stage not in left_out)
 
 
-def _singles(stages: tuple[str, ...], structure: int, style: int) -> tuple[str, ...]:
-    if style > 0:
+def _singles(stages: tuple[str, ...], structure: int, style: int, brief: bool) -> tuple[str, ...]:
+    if style > 0 or (brief and structure > 0):
         return ()
-    return tuple(stage for stage in stages if stage != 'config' and (structure == 0 or stage == 'forward'))
+    if brief or structure > 0:
+        return tuple(stage for stage in stages if stage == 'forward')
+    return tuple(stage for stage in stages if stage != 'config')
 
 
 def answer(pair: Pair, question: Question, *, careful: bool = False) -> Answers:

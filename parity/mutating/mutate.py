@@ -38,6 +38,7 @@ def mutate(
     """
     modules = dict.fromkeys(mutant.module for mutant in mutants)
     pairs = list(dict.fromkeys(pair for module in modules for pair in plan.pairs[module]))
+    settled_by = {module: () if brief else tuple(plan.pairs[module]) for module in modules}
     reasons = results.reasons_for(plan.sources.values())
     with tempfile.TemporaryDirectory(prefix='parity_mutate_') as name:
         folder = Path(name)
@@ -53,7 +54,7 @@ def mutate(
                     0.0,
                     reasons,
                     reached=False,
-                    pairs=() if brief else plan.pairs[mutant.module],
+                    pairs=settled_by[mutant.module],
                 )
         tried = [(mutant, task) for mutant, task in zip(mutants, tasks, strict=True) if task.answers]
         for ended in running.run(trial.attempt, [task for _, task in tried], jobs, limit, _references(pairs)):
@@ -61,9 +62,7 @@ def mutate(
             found = ended.outcome.found
             at = _located(plan, task, found, limit) if locate and found is not None else trial.Outcome()
             yield dataclasses.replace(
-                results.result(
-                    mutant, found, ended.seconds, reasons, pairs=() if brief else plan.pairs[mutant.module]
-                ),
+                results.result(mutant, found, ended.seconds, reasons, pairs=settled_by[mutant.module]),
                 located=at.located,
                 cause=at.cause,
             )
