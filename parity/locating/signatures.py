@@ -14,6 +14,7 @@ from parity.locating.divergence import Finding, Place
 from parity.locating.interception import PLAIN, ModuleCall
 from parity.locating.sources import Line
 from parity.pair import Pair
+from parity.sides import LossCall, UpdateCall
 
 COMPARED = (*PLAIN, type(None))
 
@@ -55,10 +56,12 @@ class OtherDefault:
         return Finding(0, 'value', stage, loss, port, reference, why, cause=cause)
 
 
-def other_defaults(pair: Pair, method: str, given: Collection[str]) -> list[OtherDefault]:
-    """Of an agent's method. given: the names of the arguments that are passed to it."""
-    port, reference = (_function(pair.load(side), method) for side in ('port', 'reference'))
-    return _compared(port, reference, given)
+def defaults_of_call(pair: Pair, call: LossCall | UpdateCall) -> list[OtherDefault]:
+    """Of an agent's method, but for the arguments that it is called with."""
+    if pair.losses:  # it has functions of its own in the place of methods
+        return []
+    port, reference = (_function(pair.load(side), call.method) for side in ('port', 'reference'))
+    return _compared(port, reference, dict(call.options))
 
 
 def defaults_of_modules(calls: Iterable[ModuleCall], modules: Mapping[str, Any]) -> list[OtherDefault]:

@@ -1,0 +1,50 @@
+"""The line whose text alone is to blame, in what was looked into and in an update."""
+
+import functools
+from collections.abc import Sequence
+
+from parity.locating.counterfactuals import Counterfactual, applied
+from parity.locating.divergence import Finding
+from parity.locating.looks import Look
+from parity.locating.pieces import Judge
+from parity.locating.places import of_text
+from parity.locating.unlike import Unlike
+from parity.runs import Runs
+
+
+def in_look(
+    runs: Runs, look: Look, known: Sequence[Counterfactual] = ()
+) -> tuple[Finding, Counterfactual] | None:
+    """The line and what undoes it; none if such a line is what the look has found.
+
+    A cause at a line that says what the reference says can be a chance hit: another key in its place.
+    known: what was undone before the look.
+    """
+    judge = look.judge
+    with applied(known):
+        if judge.agrees():
+            return None
+        unlike = Unlike(runs.pair, judge.leaves, functools.partial(_margin, judge))
+    causes = look.causes() if look.agrees else []
+    found = unlike.cause(known, shown=causes[0].port if causes else None)
+    return (of_text(look.stage, look.loss, *found), found[1]) if found else None
+
+
+def in_update(runs: Runs, explained: Finding | None) -> Finding | None:
+    """The line of an update; none if it is that of what is explained.
+
+    explained: what has a cause already, at the line that shows it, if it all has: the cause stays.
+    """
+    judge = Judge(runs, stage='update')
+    unlike = Unlike(runs.pair, judge.leaves, judge.margin)
+    found = unlike.cause(shown=explained.port if explained else None)
+    if found is None:
+        return None
+    cause = explained.cause if explained and explained.cause else found[0]
+    return of_text('update', '', cause, found[1])
+
+
+def _margin(judge: Judge) -> float:
+    """Of all leaves; of the values, which are computed sooner, if these differ."""
+    margin = judge.margin(judge.values())
+    return margin if margin > 1 else judge.margin()
