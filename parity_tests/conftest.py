@@ -23,6 +23,17 @@ hypothesis.settings.load_profile(os.environ.get('PARITY_PROFILE', 'ci'))
 
 
 @pytest.fixture(autouse=True)
+def on_the_worker_of_its_group(request: pytest.FixtureRequest) -> None:
+    """Fail where pytest-xdist cannot name groups (pytest 9.2.0): each worker would compile what all need."""
+    grouped = request.node.get_closest_marker('xdist_group')
+    if grouped and WORKER and request.config.getoption('loadgroup', False) and '@' not in request.node.nodeid:
+        pytest.fail(
+            f'pytest {pytest.__version__} ignores xdist_group: expected @{grouped.args[0]} at the end of '
+            f'{request.node.nodeid}; pip install -c constraints.txt pytest'
+        )
+
+
+@pytest.fixture(autouse=True)
 def enough_memory_maps() -> Iterator[None]:
     """Drop compiled programs before XLA runs out of memory maps, which ends the process."""
     yield
