@@ -76,35 +76,40 @@ KNOWN = [
 ]
 
 
-def cipher(counter, key, of_arrays=False):
+FORMS = ('tensors', 'arrays', 'ints')
+
+
+def cipher(counter, key, form='tensors'):
+    if form == 'ints':
+        return random._threefry2x32_of_ints((*key, key[0] ^ key[1] ^ random._PARITY), *counter)
     key, *words = (
         torch.tensor(w, dtype=torch.uint32).view(torch.int32) for w in (key, *zip(counter, strict=True))
     )
-    if of_arrays:
+    if form == 'arrays':
         key, *words = (word.numpy() for word in (key, *words))
     out = random._threefry2x32(key, *words)
     return tuple(torch.cat([torch.as_tensor(word) for word in out]).view(torch.uint32).tolist())
 
 
-@pytest.mark.parametrize('of_arrays', [False, True])
+@pytest.mark.parametrize('form', FORMS)
 @pytest.mark.parametrize(('counter', 'key', 'expected'), KNOWN)
-def test_known_answers(counter, key, expected, of_arrays):
-    assert cipher(counter, key, of_arrays) == expected
+def test_known_answers(counter, key, expected, form):
+    assert cipher(counter, key, form) == expected
 
 
-@pytest.mark.parametrize('of_arrays', [False, True])
+@pytest.mark.parametrize('form', FORMS)
 @pytest.mark.parametrize('name', ['_ROTATIONS', '_PARITY'])
-def test_known_answers_see_a_wrong_constant(monkeypatch, name, of_arrays):
+def test_known_answers_see_a_wrong_constant(monkeypatch, name, form):
     wrong = {'_ROTATIONS': ((13, 15, 26, 6), (17, 29, 16, 25)), '_PARITY': 0x1BD11BDB}[name]
     monkeypatch.setattr(random, name, wrong)
-    assert all(cipher(counter, key, of_arrays) != expected for counter, key, expected in KNOWN)
+    assert all(cipher(counter, key, form) != expected for counter, key, expected in KNOWN)
 
 
 def test_few_words_are_the_beginning_of_many():
     """Whatever computes few of them is not what computes many."""
-    key, count = random.PRNGKey(3), random._FEW
+    key, handful, count = random.PRNGKey(3), random._HANDFUL, random._FEW
     many = random.uniform(key, (2 * count,))
-    for size in (1, count, count + 1):
+    for size in (1, handful, handful + 1, count, count + 1):
         assert torch.equal(random.uniform(key, (size,)), many[:size])
 
 
@@ -341,6 +346,7 @@ def test_counters_beyond_32_bits():
 )
 def test_as_one_graph_like_on_a_gpu(values):
     """One graph, so one kernel, for any count, and the same numbers but for multiply-adds rounded twice."""
+    torch.compiler.reset()  # torch compiles but a few versions of one function, and other tests had theirs
     traced = torch.compile(
         functools.partial(random._stream, values), dynamic=True, fullgraph=True, backend='aot_eager'
     )
