@@ -16,7 +16,14 @@ from parity.pair import Pair
 
 SIZES = (1, 2, 3, 5, 8)
 # The sizes of the first structure, of the second and of all others. Images are never square.
-STRUCTURES = {'B': (16, 1, 2), 'O': (17, 3, 2), 'A': (6, 1, 3), 'H': (10, 9, 12), 'W': (7, 12, 9)}
+STRUCTURES = {
+    'B': (16, 1, 2),
+    'M': (16, 3, 3),
+    'O': (17, 3, 2),
+    'A': (6, 1, 3),
+    'H': (10, 9, 12),
+    'W': (7, 12, 9),
+}
 
 
 def structures(pair: Pair) -> list[dict[str, Any]]:

@@ -38,3 +38,21 @@ def enough_memory_maps() -> Iterator[None]:
     """Drop compiled programs before XLA runs out of memory maps, which ends the process."""
     yield
     backends.release_if_crowded()
+
+
+_groups = ['']  # of the last test
+
+
+@pytest.fixture(autouse=True)
+def programs_of_one_group(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled programs live as long as tests of one group follow each other, commands of parity included.
+
+    Commands run in the process of their test: the workers take all cores.
+    """
+    marker = request.node.get_closest_marker('xdist_group')
+    group = marker.args[0] if marker else ''
+    if group != _groups[-1]:
+        backends.release()
+    _groups[:] = [group]
+    monkeypatch.setattr(backends, 'release', lambda: None)
+    monkeypatch.setattr(os, 'cpu_count', lambda: 1)

@@ -36,8 +36,9 @@ STRUCTURES = {
     'FB_REPR': 0,
     'INFOM': 1,
 }
-# What two of them compute on images is in their golden files as well, the third has crl_infonce's networks.
-SLOW = ('HILP', 'INFOM', 'TD_INFONCE')
+# Two of them are compared with golden files on images as well, td_infonce has crl_infonce's networks, and the
+# encoder of fb_repr is that of iql.
+SLOW = ('HILP', 'INFOM', 'TD_INFONCE', 'FB_REPR')
 STYLES: tuple[Style, ...] = ('plain', 'constant')
 Patch = pytest.MonkeyPatch
 
