@@ -50,7 +50,8 @@ class TrainState(flax.struct.PyTreeNode):
         inputs = FrozenDict({name: tuple(map(example, args)) for name, (_, args) in networks.items()})
         params = init_params(model_def, inputs, rng)
         tx = adam(learning_rate)
-        return cls(step=0, params=params, opt_state=tx.init(params), model_def=model_def, tx=tx)
+        opt_state = jax.jit(tx.init)(params)  # zeros of each shape by itself would be a program each
+        return cls(step=0, params=params, opt_state=opt_state, model_def=model_def, tx=tx)
 
     def __call__(self, *args, name, params=None, **kwargs):
         """The output of network `name`: trained if params are given, else frozen (the stored values)."""

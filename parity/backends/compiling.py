@@ -100,6 +100,7 @@ def on(platform: str) -> contextlib.AbstractContextManager[Any]:
     import jax
     import jax.numpy as jnp
 
+    _trace_context()  # before anything is traced: with one context more jax traces all of it again
     contexts = contextlib.ExitStack()
     if platform == jax.default_backend() == 'cpu':
         return contexts

@@ -1,5 +1,6 @@
 """A small model in both frameworks, and the optimisers that step it: what the optimiser tests go through."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -211,19 +212,27 @@ class Reference:
     """The Flax model with its Optax state."""
 
     def __init__(self, case, params, model=None):
-        self.tx, self.params, self.model = case.tx(), params, model or FlaxNet()
+        self.params = params
+        self.tx, self.step_once = transformation(case, model or FlaxNet())
         self.state = self.tx.init(params)
-        self.step_once = jax.jit(self._step)
-
-    def _step(self, params, state, x, y):
-        def loss(params):
-            return ((self.model.apply({'params': params}, x) - y) ** 2).mean()
-
-        updates, state = self.tx.update(jax.grad(loss)(params), state, params)
-        return optax.apply_updates(params, updates), state
 
     def step(self, x, y):
         self.params, self.state = self.step_once(self.params, self.state, x, y)
+
+
+@functools.cache
+def transformation(case, model):
+    """The case's, and a step of the model with it; made once, because each would be compiled again."""
+    tx = case.tx()
+
+    def step(params, state, x, y):
+        def loss(params):
+            return ((model.apply({'params': params}, x) - y) ** 2).mean()
+
+        updates, state = tx.update(jax.grad(loss)(params), state, params)
+        return optax.apply_updates(params, updates), state
+
+    return tx, jax.jit(step)
 
 
 class Port:

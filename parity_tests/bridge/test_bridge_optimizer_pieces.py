@@ -13,6 +13,8 @@ import weight_bridge
 from parity_tests.bridge.optimizers import CASES, LR, Case, Port, Reference, batch, ten_steps
 from weight_bridge import BridgeError
 
+pytestmark = pytest.mark.xdist_group('optimizers')
+
 SAME, OTHER = 1e-12, 1e-5
 USED = {name: CASES[name] for name in ('adam', 'nesterov', 'lion', 'schedule', 'inject adamw')}
 USED['rmsprop momentum'] = Case(  # some gradients are 1e-9 here: smaller eps make steps of their rounding

@@ -23,6 +23,8 @@ from parity_tests.bridge.optimizers import (
 from weight_bridge import BridgeError
 
 SAME = 1e-12
+
+pytestmark = pytest.mark.xdist_group('optimizers')
 OTHER = 1e-5
 
 

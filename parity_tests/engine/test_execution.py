@@ -21,6 +21,8 @@ from parity.parallel import of_execution
 from parity_tests.engine.broken_ports import MEAN_FOR_MIN
 from reference_jax.iql import IQLAgent as Reference
 
+pytestmark = pytest.mark.xdist_group('iql')
+
 NOWHERE = 'cuda:99'
 SMALL = Case(seed=3, sizes={'B': 16, 'O': 17, 'A': 6})
 
@@ -116,6 +118,7 @@ def test_an_agent_without_jit() -> None:
         assert verdict.outcome == outcome
 
 
+@pytest.mark.slow  # twenty seconds of single operations
 def test_a_long_run_without_jit() -> None:
     traced: list[bool] = []
 

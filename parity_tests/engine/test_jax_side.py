@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import random
 
+from parity.backends import compiling
 from parity.backends.jax_side import JaxSide, inlined
 from parity.draws import logged_draws
 
@@ -48,6 +49,23 @@ def test_what_one_trace_made_of_a_jitted_method_stays_out_of_others() -> None:
     with jax.enable_x64(True):
         outside = Drawing().sample_actions(jnp.zeros((2, 3)), seed=KEY)
     assert np.array_equal(outside, drawn('float64'))
+
+
+def test_what_creation_traced_is_not_traced_again_after_the_first_program() -> None:
+    compiling._trace_context.cache_clear()  # as in a new process
+    compiling.compiled.cache_clear()
+    traced = []
+
+    @jax.jit
+    def initial(x: jax.Array) -> jax.Array:
+        traced.append(x)
+        return x + 1
+
+    for _ in range(2):
+        with compiling.on('cpu'):
+            initial(OBSERVATIONS)
+        drawn('float64')
+    assert len(traced) == 1
 
 
 def test_draws_of_a_jitted_method_can_leave_it() -> None:

@@ -16,6 +16,8 @@ CHOICE = {'stages': ['config'], 'dtypes': ('float64',), 'device': 'cpu'}
 NAMES = ['td_infonce', 'iql', 'hilp']
 CASES = {name: all_cases(find(name), 1, 0) for name in NAMES}
 
+pytestmark = pytest.mark.xdist_group('iql')
+
 
 def test_processes_change_nothing() -> None:
     lines: list[str] = []
