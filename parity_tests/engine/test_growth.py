@@ -47,8 +47,15 @@ def test_the_script_pretrains_resets_and_finetunes() -> None:
     assert 'target_reset' not in [call.method for call in script(object, 7, 3)]
 
 
-@pytest.mark.parametrize('pair', [IQL, HILP], ids=lambda pair: pair.name)
-@pytest.mark.parametrize('dtype', ['float64', 'float32'])
+@pytest.mark.parametrize(
+    ('pair', 'dtype'),
+    [
+        pytest.param(IQL, 'float64', id='iql-float64'),
+        pytest.param(HILP, 'float32', id='hilp-float32'),
+        pytest.param(IQL, 'float32', id='iql-float32', marks=pytest.mark.slow),
+        pytest.param(HILP, 'float64', id='hilp-float64', marks=pytest.mark.slow),
+    ],
+)
 def test_a_correct_port_drifts_as_the_reference_does(pair: Pair, dtype: str) -> None:
     verdict = grown(pair, dtype)
     assert verdict.outcome == 'match'

@@ -13,20 +13,26 @@ from parity.locating.draws import Draw, DrawFinding, draw_findings, draws
 from parity.locating.reach import ReachCell, reach_table
 from parity.runs import Runs
 from parity.stages import LOSSES
+from parity.strategies import structures
 from parity_tests.engine.broken_ports import LEAKY_TARGET
 from torch_agents import infom, random
 
 PRETRAINING, FINETUNING = LOSSES[:2]
 
 
-def both(pair: Pair, call: Any) -> tuple[list[Draw], list[Draw]]:
-    return draws(Runs(pair, Case(seed=3)), call)
+ALL = [
+    pytest.param(pair, id=name, marks=pytest.mark.xdist_group(name)) for name, pair in registered().items()
+]
 
 
-@pytest.mark.parametrize('name', sorted(registered()))
+def both(pair: Pair, call: Any, **structure: Any) -> tuple[list[Draw], list[Draw]]:
+    return draws(Runs(pair, Case(seed=3, **structure)), call)
+
+
+@pytest.mark.parametrize('pair', ALL)
 @pytest.mark.parametrize('call', [PRETRAINING, FINETUNING], ids=lambda call: call.name)
-def test_a_correct_port_draws_alike(name: str, call: Any) -> None:
-    reference, port = both(registered()[name], call)
+def test_a_correct_port_draws_alike(pair: Pair, call: Any) -> None:
+    reference, port = both(pair, call, **structures(pair)[0])  # which other tests have compiled
     assert len(reference) == len(port)
     assert draw_findings(reference, port) == []
 
