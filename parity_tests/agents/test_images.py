@@ -39,13 +39,15 @@ STRUCTURES = {
 # Two of them are compared with golden files on images as well, td_infonce has crl_infonce's networks, and the
 # encoder of fb_repr is that of iql.
 SLOW = ('HILP', 'INFOM', 'TD_INFONCE', 'FB_REPR')
+# The gradients of convolutions are what takes longest to compile: of these, make test has the networks alone.
+SLOW_LOSSES = (*SLOW, 'REBRAC', 'CRL_INFONCE')
 STYLES: tuple[Style, ...] = ('plain', 'constant')
 Patch = pytest.MonkeyPatch
 
 
-def params(*names: str) -> list[object]:
+def params(*names: str, slow: tuple[str, ...]) -> list[object]:
     """Agents for parametrize, each on one worker."""
-    marks = {name: [pytest.mark.slow] if name in SLOW else [] for name in names}
+    marks = {name: [pytest.mark.slow] if name in slow else [] for name in names}
     return [
         pytest.param(name, marks=[pytest.mark.xdist_group(f'{name} images'), *marks[name]]) for name in names
     ]
@@ -59,12 +61,17 @@ def check(name: str, *stages: str, values: tuple[Style, ...] = ('plain',)) -> No
     parity.check(target, cases=cases, stages=stages, dtypes=['float64']).raise_if_mismatch()
 
 
-@pytest.mark.parametrize('name', params(*STRUCTURES))
-def test_networks_losses_and_actions(name: str) -> None:
-    check(name, 'params', 'forward', 'loss', 'actions', values=STYLES)
+@pytest.mark.parametrize('name', params(*STRUCTURES, slow=SLOW))
+def test_networks(name: str) -> None:
+    check(name, 'params', 'forward', values=STYLES)
 
 
-@pytest.mark.parametrize('name', params(*STRUCTURES))
+@pytest.mark.parametrize('name', params(*STRUCTURES, slow=SLOW_LOSSES))
+def test_losses_and_actions(name: str) -> None:
+    check(name, 'loss', 'actions', values=STYLES)
+
+
+@pytest.mark.parametrize('name', params(*STRUCTURES, slow=SLOW_LOSSES))
 def test_gradients(name: str) -> None:
     """Those that the program of the losses computes, without the table of reach, whose program is another."""
     target = find(TARGET.format(name))
@@ -79,7 +86,7 @@ def test_which_term_reaches_which_network() -> None:
 
 
 @pytest.mark.skipif(os.environ.get('PARITY_PROFILE') != 'soak', reason='minutes of compilation; make soak')
-@pytest.mark.parametrize('name', params(*STRUCTURES))
+@pytest.mark.parametrize('name', params(*STRUCTURES, slow=SLOW))
 def test_all_of_it(name: str) -> None:
     pair = find(TARGET.format(name))
     for_all_cases(

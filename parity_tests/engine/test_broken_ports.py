@@ -10,8 +10,6 @@ from parity.cli import app
 
 BROKEN = 'parity_tests.engine.broken_ports'
 
-pytestmark = pytest.mark.xdist_group('iql')
-
 
 def run(tmp_path: Path, pair: str, *stages: str) -> tuple[int, dict[str, str]]:
     """Exit code and outcome of each stage of `parity run` on one recorded and one generated case."""

@@ -21,8 +21,6 @@ from parity.parallel import of_execution
 from parity_tests.engine.broken_ports import MEAN_FOR_MIN
 from reference_jax.iql import IQLAgent as Reference
 
-pytestmark = pytest.mark.xdist_group('iql')
-
 NOWHERE = 'cuda:99'
 SMALL = Case(seed=3, sizes={'B': 16, 'O': 17, 'A': 6})
 

@@ -27,6 +27,8 @@ from parity.strategies import any_cases
 from parity_tests.engine import model_pairs
 from weight_bridge.table import Row
 
+pytestmark = pytest.mark.xdist_group('models')
+
 Lines = Callable[[Callable[[], object]], list[str]]
 STAGES = ['params', 'forward', 'loss', 'grads', 'update', 'rollout']
 PAIRS = {pair.name: pair for pair in vars(model_pairs).values() if isinstance(pair, ModelPair)}

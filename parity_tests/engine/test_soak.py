@@ -15,6 +15,8 @@ from parity.soaking.parts import Part, Result, check_part, digest, parts_of, rea
 from parity.verdict import CaseResult, StageResult, Verdict
 from parity_tests.engine.pages import Page
 
+pytestmark = pytest.mark.xdist_group('soak')
+
 BROKEN = 'parity_tests.engine.broken_ports:LAYER_NORM_EPSILON'
 RESULT = Result(Part('toy', '0', 3, 0, 5, ('loss',)), 'match', 40, 0.5, (), 1.0)
 
