@@ -33,6 +33,7 @@ def _has_stage(pair: Pair, metafunc: pytest.Metafunc) -> bool:
     return all(pair.has(mark.args[0]) for mark in metafunc.definition.iter_markers('parity_stage'))
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist puts the groups into the names
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Group what is about broken ports, and with --parity-pair leave out what is not about these pairs."""
     ours = [item for item in items if HERE in item.path.parents]

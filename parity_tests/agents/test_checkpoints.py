@@ -22,15 +22,17 @@ from weight_bridge import BridgeError
 from weight_bridge.paths import flatten
 
 OBSERVATIONS, ACTIONS = np.zeros((4, 6), np.float32), np.zeros((4, 3), np.float32)
+# of the sizes that other tests have compiled
+COMPILED = np.zeros((16, 17), np.float32), np.zeros((16, 6), np.float32)
 
 
 def config_of(pair):
     return {**pair.sizes, **{key: DEFAULT_SIZES[letter] for key, letter in pair.sizes_from.items()}}
 
 
-def trained(pair, rng):
+def trained(pair, rng, made=(OBSERVATIONS, ACTIONS)):
     """A reference in the middle of its training: every leaf of its state has a value of its own."""
-    agent = pair.load('reference').create(3, OBSERVATIONS, ACTIONS, config_of(pair))
+    agent = pair.load('reference').create(3, *made, config_of(pair))
     adam, empty = agent.network.opt_state
     randomised = jax.tree.map(lambda leaf: rng.random(leaf.shape, np.float32), (adam.mu, adam.nu))
     adam = adam._replace(count=np.asarray(41, np.int32), mu=randomised[0], nu=randomised[1])
@@ -58,14 +60,15 @@ def assert_equal_states(agent, other):
 def test_every_agent_there_and_back(pair, tmp_path):
     rng = np.random.default_rng(0)
     with pair.creating('reference'), pair.creating('port'):
-        agent = trained(pair, rng)
+        agent = trained(pair, rng, COMPILED)
         source = saved(agent, tmp_path / 'params_500.pkl')
         path = bridge(source, pair, config_of(pair), {}).write(tmp_path / 'agent.safetensors')
         assert_equal_states(reference_jax.load(path), agent)
         port = torch_agents.load(path)
         port.network.step += 1
-        example = torch.from_numpy(OBSERVATIONS), torch.from_numpy(ACTIONS)
-        back = reference_jax.load(torch_agents.save(port, tmp_path / 'back.safetensors', *example))
+        back = reference_jax.load(
+            torch_agents.save(port, tmp_path / 'back.safetensors', *map(torch.from_numpy, COMPILED))
+        )
     assert back.network.step == 42
     assert_equal_states(back.replace(network=back.network.replace(step=41)), agent)
 

@@ -331,15 +331,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def slow(name: str, package: str, group: str) -> list[pytest.MarkDecorator]:
     """What compiling the reference takes longest for, and says least; the port is compared with all of it.
 
-    float64 has decided what it computes; updates are the same in all configurations of an agent, and with
-    images; and one agent has shown what encoders do to losses and gradients.
+    float64 has decided what it computes; one configuration of each agent has, too, as port and reference are
+    compared in all of them; and so has one agent on images.
     """
     if package == 'torch_agents':
         return []
     first = next(other for other in fixtures.goldens() if agent_of(other) == agent_of(name))
-    again = group in UPDATES and name != first.replace('-f32', '-f64')
-    of_images = '-impala-' in name and (group in UPDATES or agent_of(name) != 'iql')
-    return [pytest.mark.slow] if name.endswith('-f32') or again or of_images else []
+    another = name != first.replace('-f32', '-f64') and (group in UPDATES or name != 'iql-impala-f64')
+    return [pytest.mark.slow] if another else []
 
 
 def agent_of(name: str) -> str:

@@ -3,6 +3,7 @@
 import pytest
 
 from parity import Case, MismatchError, Pair
+from parity.strategies import structures
 from parity_tests.agents.properties import assert_parity, for_all_cases
 from parity_tests.engine import broken_ports
 
@@ -14,7 +15,7 @@ def test_initial_values(pair: Pair) -> None:
 
 
 def test_initial_values_of_float64_agents_are_those_of_float32(pair: Pair) -> None:
-    assert_parity(pair, Case(seed=2), 'params', dtypes=('float64',))
+    assert_parity(pair, Case(seed=2, **structures(pair)[0]), 'params', dtypes=('float64',))
 
 
 def test_another_initialisation_fails() -> None:

@@ -8,7 +8,8 @@ from parity_tests.engine import broken_ports
 
 
 def test_updates(pair: Pair) -> None:
-    for_all_cases(pair, lambda case: assert_parity(pair, case, 'update', 'rollout'), share=0.5)
+    """Of one structure: what switches change are losses, and `make parity` has updates of both."""
+    for_all_cases(pair, lambda case: assert_parity(pair, case, 'update', 'rollout'), share=0.5, most=1)
 
 
 @pytest.mark.parametrize('broken', [broken_ports.TARGET_AFTER_STEP, broken_ports.NONE_FOR_ZERO])

@@ -42,6 +42,7 @@ CONFIG = {
 }
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist puts the groups into the names
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Group the tests of iql."""
     for item in items:

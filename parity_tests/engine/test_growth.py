@@ -51,7 +51,7 @@ def test_the_script_pretrains_resets_and_finetunes() -> None:
     ('pair', 'dtype'),
     [
         pytest.param(IQL, 'float64', id='iql-float64'),
-        pytest.param(HILP, 'float32', id='hilp-float32'),
+        pytest.param(HILP, 'float32', id='hilp-float32', marks=pytest.mark.slow),
         pytest.param(IQL, 'float32', id='iql-float32', marks=pytest.mark.slow),
         pytest.param(HILP, 'float64', id='hilp-float64', marks=pytest.mark.slow),
     ],
