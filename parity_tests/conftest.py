@@ -40,7 +40,7 @@ def enough_memory_maps() -> Iterator[None]:
     backends.release_if_crowded()
 
 
-_groups = ['']  # of the last test
+GROUP = pytest.StashKey[str]()  # of the last test
 
 
 @pytest.fixture(autouse=True)
@@ -51,8 +51,8 @@ def programs_of_one_group(request: pytest.FixtureRequest, monkeypatch: pytest.Mo
     """
     marker = request.node.get_closest_marker('xdist_group')
     group = marker.args[0] if marker else ''
-    if group != _groups[-1]:
+    if group != request.config.stash.get(GROUP, group):
         backends.release()
-    _groups[:] = [group]
+    request.config.stash[GROUP] = group
     monkeypatch.setattr(backends, 'release', lambda: None)
     monkeypatch.setattr(os, 'cpu_count', lambda: 1)
