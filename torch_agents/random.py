@@ -227,8 +227,10 @@ def _rotate_array(x, r, out):
     out |= x << r
 
 
-def _threefry2x32_of_ints(keys, x0, x1):
-    """The same for one pair of words, as Python's integers from 0: keys are the two words and the third."""
+def _threefry2x32_of_ints(key, x0, x1):
+    """The same for one pair of words, all of them Python's integers from 0."""
+    k0, k1 = key
+    keys = (k0, k1, k0 ^ k1 ^ _PARITY)
     x0, x1 = x0 + keys[0] & _LOW_WORD, x1 + keys[1] & _LOW_WORD
     for i in range(5):
         for r in _ROTATIONS[i % 2]:
@@ -246,9 +248,8 @@ def _hashed(key, x0, x1):
     key, x0, x1 = (words.numpy() for words in (key, x0, x1))
     if len(x0) > _HANDFUL:
         return tuple(map(torch.from_numpy, _threefry2x32(key, x0, x1)))
-    k0, k1 = key.view(np.uint32).tolist()
-    pairs = zip(x0.view(np.uint32).tolist(), x1.view(np.uint32).tolist(), strict=True)
-    hashed = [_threefry2x32_of_ints((k0, k1, k0 ^ k1 ^ _PARITY), *pair) for pair in pairs]
+    key, x0, x1 = (words.view(np.uint32).tolist() for words in (key, x0, x1))
+    hashed = [_threefry2x32_of_ints(key, *pair) for pair in zip(x0, x1, strict=True)]
     return torch.from_numpy(np.array(hashed, np.uint32).reshape(-1, 2).T.copy().view(np.int32)).unbind()
 
 

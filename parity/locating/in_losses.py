@@ -8,13 +8,13 @@ from parity.locating import by_text
 from parity.locating.causes import Cause, Piece, find_cause
 from parity.locating.construction import Makes, made_otherwise
 from parity.locating.counterfactuals import Counterfactual, applied
-from parity.locating.defaults import raised
 from parity.locating.differing import Tell, in_loss
 from parity.locating.divergence import Finding
 from parity.locating.draws import DrawFinding, draw_findings, draws
 from parity.locating.gaps import missing_values
+from parity.locating.in_stages import raising
 from parity.locating.layers import Layers
-from parity.locating.looks import Look
+from parity.locating.looks import SECONDS, Look
 from parity.locating.pieces import Judge
 from parity.locating.places import merged, of_draw
 from parity.locating.reach import reach_table
@@ -25,8 +25,6 @@ from parity.runs import Runs
 from parity.sides import LossCall
 from parity.verdict import StageResult
 
-# For the causes of all losses together; each loss is given half of what is left.
-SECONDS = 20.0
 # So often a loss is looked into once more.
 AGAIN = 2
 
@@ -36,7 +34,7 @@ class InLosses:
 
     def __init__(self, runs: Runs, record: Record, loss: str | None, makes: Makes, tell: Tell) -> None:
         self.runs, self.record, self.loss, self.makes, self.tell = runs, record, loss, makes, tell
-        self.seconds = SECONDS
+        self.seconds = SECONDS  # each loss is given half of what is left
         self.undone: list[Counterfactual] = []  # the causes that were found, loss by loss
         self.causes: list[Finding] = []  # the places that they are undone at
         self.rest: list[Finding] = []  # those without
@@ -56,8 +54,8 @@ class InLosses:
         places = merged([*known, *self.causes, *others], self.rest, drawn)
         self.record.add(findings=tuple(places))
         if self.explained:
-            told = [explains for explains in self.explained if explains is not None]
-            self.record.add(explained=all(self.explained) if told else None)
+            unknown = all(explains is None for explains in self.explained)
+            self.record.add(explained=None if unknown else all(self.explained))
         self._reach(stages)
         if not places:
             self._without_place(stages[0])
@@ -87,7 +85,7 @@ class InLosses:
 
     def _without_place(self, stage: StageResult) -> None:
         if stage.outcome == 'error':
-            self.record.add(findings=(raised(self.runs, stage.stage),))
+            raising(self.runs, self.record, stage)
         else:
             self.record.note(TOO_SMALL)
 

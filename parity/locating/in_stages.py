@@ -8,7 +8,7 @@ from parity.locating.defaults import config_finding, initial_findings, raised
 from parity.locating.differing import Tell
 from parity.locating.initial import drawn_otherwise
 from parity.locating.keys import other_key
-from parity.locating.looks import Look
+from parity.locating.looks import SECONDS, Look
 from parity.locating.pieces import Judge
 from parity.locating.places import merged, of_update
 from parity.locating.reads import read_programs
@@ -20,8 +20,6 @@ from parity.runs import Runs
 from parity.sides import UpdateCall
 from parity.verdict import StageResult
 
-# For the causes of what the networks return, or the actions.
-SECONDS = 20.0
 SAMPLING = UpdateCall('sample_actions', (('seed', None),))
 
 

@@ -19,6 +19,8 @@ from parity.locating.pieces import Budget, Judge
 from parity.locating.sources import Line
 from parity.locating.values import Frontier, Values
 
+# For the causes of all losses together, or of what networks return.
+SECONDS = 20.0
 # Causes are searched for the first so many lines.
 LINES = 4
 # So many changes of the function of a line are tried after those of the line.

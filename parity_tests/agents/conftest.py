@@ -1,7 +1,7 @@
 """Every test that takes `pair` runs over every registered pair, or over those of --parity-pair.
 
 Tests that take `shipped` run over the shipped pairs; with --parity-pair they are deselected, and with them
-all that take no pair. Each pair is on one worker, for its compilations, and what takes none is with iql's.
+all that take no pair. Each pair is on one worker, for its compilations.
 """
 
 from collections.abc import Iterator
@@ -14,7 +14,6 @@ from parity.pytest_plugin import session_of
 from parity_tests.agents import properties
 
 HERE = Path(__file__).parent
-BROKEN = 'iql'  # the pair that most broken ports are of
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -33,16 +32,12 @@ def _has_stage(pair: Pair, metafunc: pytest.Metafunc) -> bool:
     return all(pair.has(mark.args[0]) for mark in metafunc.definition.iter_markers('parity_stage'))
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist puts the groups into the names
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Group what is about broken ports, and with --parity-pair leave out what is not about these pairs."""
-    ours = [item for item in items if HERE in item.path.parents]
-    for item in ours:
-        if item.get_closest_marker('xdist_group') is None:
-            item.add_marker(pytest.mark.xdist_group(BROKEN))
+    """With --parity-pair, leave out what is not about these pairs."""
     session = session_of(config)
     if not session.pairs:
         return
+    ours = [item for item in items if HERE in item.path.parents]
     about = [item for item in ours if _is_about_a_pair(item)]
     others = {item for item in ours if item not in about}
     session.used, session.others = bool(about), len(others)

@@ -336,8 +336,9 @@ def slow(name: str, package: str, group: str) -> list[pytest.MarkDecorator]:
     """
     if package == 'torch_agents':
         return []
-    first = next(other for other in fixtures.goldens() if agent_of(other) == agent_of(name))
-    another = name != first.replace('-f32', '-f64') and (group in UPDATES or name != 'iql-impala-f64')
+    double = (other for other in fixtures.goldens() if other.endswith('-f64'))
+    first = next(other for other in double if agent_of(other) == agent_of(name))
+    another = name != first and (group in UPDATES or name != 'iql-impala-f64')
     return [pytest.mark.slow] if another else []
 
 

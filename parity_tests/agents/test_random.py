@@ -81,7 +81,7 @@ FORMS = ('tensors', 'arrays', 'ints')
 
 def cipher(counter, key, form='tensors'):
     if form == 'ints':
-        return random._threefry2x32_of_ints((*key, key[0] ^ key[1] ^ random._PARITY), *counter)
+        return random._threefry2x32_of_ints(key, *counter)
     key, *words = (
         torch.tensor(w, dtype=torch.uint32).view(torch.int32) for w in (key, *zip(counter, strict=True))
     )

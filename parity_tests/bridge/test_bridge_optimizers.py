@@ -22,9 +22,9 @@ from parity_tests.bridge.optimizers import (
 )
 from weight_bridge import BridgeError
 
-SAME = 1e-12
-
 pytestmark = pytest.mark.xdist_group('optimizers')
+
+SAME = 1e-12
 OTHER = 1e-5
 
 

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -12,23 +11,6 @@ from parity.comparison import Leaf
 from parity.errors import ParityError
 from parity.pair import Pair
 from parity.verdict import CaseResult, StageResult, Verdict
-
-HERE = Path(__file__).parent
-# What checks iql, or broken ports of it: on its worker its programs are there.
-OF_IQL = (
-    'test_broken_ports',
-    'test_cli',
-    'test_differences',
-    'test_execution',
-    'test_html_report',
-    'test_junit',
-    'test_locate',
-    'test_locate_command',
-    'test_locate_page',
-    'test_parallel',
-    'test_runs',
-    'test_shrinking',
-)
 
 CONFIG = {
     'alpha': 10.0,
@@ -40,18 +22,6 @@ CONFIG = {
     'latent_dim': 512,
     'encoder': None,
 }
-
-
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist puts the groups into the names
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group the tests of iql."""
-    for item in items:
-        if (
-            item.path.parent == HERE
-            and item.path.stem in OF_IQL
-            and not item.get_closest_marker('xdist_group')
-        ):
-            item.add_marker(pytest.mark.xdist_group('iql'))
 
 
 class Agent:

@@ -18,8 +18,6 @@ from parity_tests.engine.broken_ports import LEAKY_TARGET
 from torch_agents import infom, random
 
 PRETRAINING, FINETUNING = LOSSES[:2]
-
-
 ALL = [
     pytest.param(pair, id=name, marks=pytest.mark.xdist_group(name)) for name, pair in registered().items()
 ]
