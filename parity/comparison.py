@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -96,14 +96,14 @@ def _structure(reference: np.ndarray | None, port: np.ndarray | None, places: bo
 def _same_non_finite(reference: np.ndarray, port: np.ndarray, places: bool) -> bool:
     if reference.dtype.kind != 'f':
         return True
-    if places:
-        parts = parts_of(reference.shape)
-        return all(np.array_equal(np.isfinite(reference[part]), np.isfinite(port[part])) for part in parts)
-    return all(_same_in(reference[part], port[part]) for part in parts_of(reference.shape))
+    return all(_same_in(reference[part], port[part], places) for part in parts_of(reference.shape))
 
 
-def _same_in(reference: np.ndarray, port: np.ndarray) -> bool:
-    odd = ~(np.isfinite(reference) & np.isfinite(port))
+def _same_in(reference: np.ndarray, port: np.ndarray, places: bool) -> bool:
+    one, other = np.isfinite(reference), np.isfinite(port)
+    if places or one.all():
+        return bool((one == other).all())
+    odd = ~(one & other)
     return np.array_equal(reference[odd], port[odd], equal_nan=True)
 
 
@@ -134,10 +134,11 @@ def _index_in(part: Part, index: Sequence[int] | np.ndarray) -> tuple[int, ...]:
 def _values(
     path: str, reference: np.ndarray, port: np.ndarray, truth: np.ndarray, tolerance: Tolerance
 ) -> Leaf:
-    allowed = np.broadcast_to(tolerance.allowed, reference.shape)
-    worst = _Worst()
+    allowed, worst = tolerance.allowed, _Worst()
+    each = np.broadcast_to(allowed, reference.shape) if isinstance(allowed, np.ndarray) else None
     for part in parts_of(reference.shape) if reference.size else ():
-        found = _worst_in(reference[part], port[part], truth[part], allowed[part])
+        limits = allowed if each is None else each[part]
+        found = _worst_in(reference[part], port[part], truth[part], limits)
         if found.margin > worst.margin or not worst.where:
             worst = found._replace(where=_index_in(part, found.where))
     error, limit, margin, where = worst
@@ -154,12 +155,22 @@ class _Worst(NamedTuple):
     where: tuple[int, ...] = ()
 
 
-def _worst_in(reference: np.ndarray, port: np.ndarray, truth: np.ndarray, allowed: np.ndarray) -> _Worst:
+def _worst_in(
+    reference: np.ndarray, port: np.ndarray, truth: np.ndarray, allowed: float | np.ndarray
+) -> _Worst:
     errors = _errors(reference, port, truth)
+    if not isinstance(allowed, np.ndarray):  # then the largest margin is that of the largest error
+        error, where = _first_of(errors, errors.argmax())
+        return _Worst(error, allowed, _margin(error, allowed), where)
     margins = _margins(errors, allowed)
-    where = np.unravel_index(int(np.argmax(margins)), margins.shape)
-    error, limit, margin = (float(array[where]) for array in (errors, allowed, margins))
-    return _Worst(error, limit, margin, tuple(int(i) for i in where))
+    margin, where = _first_of(margins, margins.argmax())
+    return _Worst(float(errors[where]), float(allowed[where]), margin, where)
+
+
+def _first_of(array: np.ndarray, index: np.integer[Any]) -> tuple[float, tuple[int, ...]]:
+    """The entry of an index into the flat array, and its index in the array."""
+    where = tuple(int(i) for i in np.unravel_index(int(index), array.shape))
+    return float(array[where]), where
 
 
 def _errors(reference: np.ndarray, port: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -167,16 +178,24 @@ def _errors(reference: np.ndarray, port: np.ndarray, truth: np.ndarray) -> np.nd
     if port.dtype.kind != 'f':
         return np.asarray(port != truth, np.float64)
     with np.errstate(invalid='ignore', over='ignore'):
-        errors = np.asarray(np.abs(port.astype(np.float64) - truth.astype(np.float64)))
+        errors = np.asarray(np.abs(np.subtract(port, truth, dtype=np.float64)))
+    if np.isfinite(errors).all():
+        return errors
     # float32 can overflow where the float64 truth is finite: reference and port agreed on it already
     # and a truth that is not finite where they are measures nothing
     errors[np.isnan(errors)] = np.inf
     return np.where(np.isfinite(reference), errors, 0.0)
 
 
+def _margin(error: float, allowed: float) -> float:
+    if not error:
+        return 0.0
+    return error / allowed if allowed > 0 and error < np.inf else np.inf
+
+
 def _margins(errors: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    margins = np.full(errors.shape, np.inf)
-    margins[errors == 0] = 0.0
-    with np.errstate(over='ignore'):
-        np.divide(errors, allowed, out=margins, where=allowed > 0)
+    with np.errstate(over='ignore', divide='ignore', invalid='ignore'):
+        margins = np.asarray(errors / allowed)
+    margins[np.isnan(margins)] = np.inf  # inf / inf
+    margins[errors == 0] = 0.0  # also where nothing is allowed
     return margins

@@ -20,6 +20,9 @@ from parity.trees import Arrays
 # Noise is measured with the parameters as they are and with each leaf scaled a little, because one sample can
 # be small by luck: in float32 far enough to round differently everywhere, in float64 by a few roundings.
 SAMPLES = {'float32': 2, 'float64': 4}
+# All of a few samples can be small: of three normal ones the largest is below a tenth of their deviation once
+# in 2,000 times, of 17 never; and where terms cancel, all can be zero.
+MORE_SAMPLES = 16
 SCALES = {'float32': 2.0**-10, 'float64': 2.0**-50}
 # Matrices of less entries are multiplied faster by one thread.
 SMALL = 2**16
@@ -27,15 +30,14 @@ ON_CPU = Execution()
 
 
 class Computations:
-    """What both sides compute for one case. samples: how many of the reference's noise, in each precision."""
+    """What both sides compute for one case."""
 
     def __init__(self, pair: Pair, case: Case, execution: Execution = ON_CPU) -> None:
         self.pair, self.case, self.execution = pair, case, execution
-        self.samples = dict(SAMPLES)
         self._near32: list[tuple[Runner, Runner]] = []
         self._near64: list[Runner] = []
         self._eager: dict[Mode, Runner] = {}
-        self._steps: dict[str, dict[str, dict[str, np.ndarray]]] = {}
+        self._steps: dict[tuple[str, int], dict[str, dict[str, np.ndarray]]] = {}
 
     @functools.cached_property
     def batch(self) -> Arrays:
@@ -104,23 +106,21 @@ class Computations:
         """What reference32 would compute without rounding."""
         return self._truth_of(self.reference32)
 
-    @property
-    def nearby32(self) -> list[tuple[Runner, Runner]]:
-        """The reference in float32 and its truth, each with scaled parameters."""
-        for sample in range(len(self._near32), self.samples['float32']):
+    def nearby32(self, samples: int) -> list[tuple[Runner, Runner]]:
+        """So many times the reference in float32 and its truth, each with scaled parameters."""
+        for sample in range(len(self._near32), samples):
             state = self.inputs.state.scaled(sample, SCALES['float32'])
             near = dataclasses.replace(self.inputs, state=state)
             drift = functools.partial(self._drift, 'float32', sample)
             runner = Runner(self.created.like('float32'), self.pair, near, drift=drift)
             self._near32.append((runner, self._truth_of(runner)))
-        return self._near32
+        return self._near32[:samples]
 
-    @property
-    def nearby64(self) -> list[Runner]:
-        """The reference in float64, rounding otherwise, with scaled parameters before every step and a nudged
-        batch.
+    def nearby64(self, samples: int) -> list[Runner]:
+        """So many times the reference in float64, rounding otherwise, with scaled parameters before every
+        step and a nudged batch.
         """
-        for sample in range(len(self._near64), self.samples['float64']):
+        for sample in range(len(self._near64), samples):
             self._near64.append(
                 Runner(
                     self.created.like('float64').rounding_as(sample),
@@ -131,10 +131,10 @@ class Computations:
                     functools.partial(self._drift, 'float64', sample),
                 )
             )
-        return self._near64
+        return self._near64[:samples]
 
-    def steps(self, dtype: str) -> dict[str, dict[str, np.ndarray]]:
-        """For each update, how far the gradient's tolerance moves each parameter."""
+    def steps(self, dtype: str, samples: int) -> dict[str, dict[str, np.ndarray]]:
+        """For each update, how far the gradient's tolerance from so many samples moves each parameter."""
         raise NotImplementedError
 
     def _drift(self, dtype: str, sample: int, step: str, state: State) -> State:
@@ -143,7 +143,7 @@ class Computations:
         One share for each entry of the last axis: a LayerNorm takes away what all features share, and members
         of an ensemble, which are stacked along another axis, stay as equal as they are.
         """
-        steps = self.steps(dtype)[step]
+        steps = self.steps(dtype, SAMPLES[dtype] if sample < SAMPLES[dtype] else MORE_SAMPLES)[step]
         rng = np.random.default_rng([sample, *step.encode()])
         params = {}
         for path, leaf in state.params.items():

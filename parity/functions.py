@@ -10,7 +10,7 @@ import numpy as np
 from parity.cases import Case, Inputs
 from parity.checking import DTYPES, check_stage, known, versions
 from parity.comparison import Leaf
-from parity.computations import SCALES, scaling
+from parity.computations import SAMPLES, SCALES, scaling
 from parity.errors import ParityError
 from parity.execution import Execution
 from parity.pair import Pair
@@ -120,17 +120,17 @@ class FunctionRuns(Runs):
             raise _nothing_to_differentiate(f'outputs {_listed(self._outputs(dtype))}')
         return super().compare(stage, dtype, reach=reach)
 
-    def _noise(self, stage: str, dtype: str) -> dict[str, float]:
+    def _noise(self, stage: str, dtype: str, samples: int) -> dict[str, float]:
         """As for pairs; but in float64 a jump is no noise.
 
         Inputs that are moved by a rounding leave a bound or a tie that they lie on exactly, where a gradient
         jumps. A jump does not grow with the step, as what rounding does would: then no more is believed than
         what the noise in float32 lets expect, where nothing is moved away from its truth.
         """
-        noise = super()._noise(stage, dtype)
-        if dtype == 'float32':
+        noise = super()._noise(stage, dtype, samples)
+        if dtype == 'float32' or not samples:
             return noise
-        single, farther = super()._noise(stage, 'float32'), self._farther(stage)
+        single, farther = super()._noise(stage, 'float32', SAMPLES['float32']), self._farther(stage)
         return {
             path: value if farther[path] > LUCK / 8 * value else min(value, LUCK * FINER * single[path])
             for path, value in noise.items()

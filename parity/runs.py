@@ -6,17 +6,20 @@ import numpy as np
 
 from parity import trees
 from parity.comparison import Leaf
-from parity.computations import Computations
+from parity.computations import MORE_SAMPLES, SAMPLES, Computations
 from parity.expected import Expected, exactly, port_leaves
 from parity.presets import presets_of
 from parity.stages import UPDATES, config_leaves
 from parity.tolerances import EXACT, Tolerance, adam_slack, largest, noise_of, square_slack, tolerance
 from parity.trees import Arrays
 
-# All of a few samples can be small: of three normal ones the largest is below a tenth of their deviation once
-# in 2,000 times, of 17 never; and where terms cancel, all can be zero. A stage that differs by no more than
-# luck may explain, in tolerances or in roundings of its largest value, is judged with so many.
-MORE_SAMPLES, LUCK = 16, 32.0
+# More samples of the noise can only allow more. So a stage that is within ROOM of its tolerances without any
+# needs none; and one that differs by no more than LUCK of the usual ones may explain, in tolerances or in
+# roundings of its largest value, is judged with MORE_SAMPLES.
+ROOM, LUCK = 0.5, 32.0
+
+# Info values of an update that are two entries of its gradient.
+EXTREMES = 'info/grad/min', 'info/grad/max'
 
 
 class Runs(Computations):
@@ -28,12 +31,22 @@ class Runs(Computations):
             port = self._config('port')
         else:
             port = port_leaves(self.port64 if dtype == 'float64' else self.port32, stage, reach=reach)
-        expected = self.expected(stage, dtype, reach=reach)
-        leaves = expected.judge(port)
-        if self.samples[dtype] < MORE_SAMPLES and self._may_be_luck(leaves, expected.truth, dtype):
-            self.samples[dtype] = MORE_SAMPLES
-            leaves = self.expected(stage, dtype, reach=reach).judge(port)
+        leaves = []
+        for samples in self.counts(dtype):
+            expected = self.expected(stage, dtype, samples, reach=reach)
+            leaves = expected.judge(port)
+            if self._suffice(samples, leaves, expected.truth, dtype):
+                break
         return leaves
+
+    def counts(self, dtype: str) -> tuple[int, ...]:
+        """With how many samples of the noise a stage is judged, one after the other, until they suffice."""
+        return 0, 1, SAMPLES[dtype], MORE_SAMPLES
+
+    def _suffice(self, samples: int, leaves: list[Leaf], truth: Arrays, dtype: str) -> bool:
+        if samples < SAMPLES[dtype]:
+            return all(leaf.margin <= ROOM for leaf in leaves)
+        return not self._may_be_luck(leaves, truth, dtype)
 
     def _may_be_luck(self, leaves: list[Leaf], truth: Arrays, dtype: str) -> bool:
         """Whether something differs, and nothing by more than too few samples of the noise may explain."""
@@ -46,8 +59,11 @@ class Runs(Computations):
             leaf.kind == 'value' and (leaf.margin <= LUCK or leaf.error <= roundings) for leaf in differing
         )
 
-    def expected(self, stage: str, dtype: str, *, reach: bool = True) -> Expected:
-        """What a port's leaves of a stage must be; nothing of the port is needed for it."""
+    def expected(self, stage: str, dtype: str, samples: int | None = None, *, reach: bool = True) -> Expected:
+        """What a port's leaves of a stage must be; nothing of the port is needed for it.
+
+        samples: of the noise, None for the usual number; reach: with the table, where the stage has one.
+        """
         if stage == 'config':
             return exactly(self._config('reference'))
         double = dtype == 'float64'
@@ -55,44 +71,51 @@ class Runs(Computations):
         if stage == 'params':
             return exactly(reference)
         truth = reference if double else self.truth.stage(stage)
-        tolerances = self.tolerances(stage, dtype, truth)
+        tolerances = self.tolerances(stage, dtype, truth, samples)
         if stage == 'grads' and double and reach:
-            table = self.reference64.reach()
+            table = self.reached
             reference = truth = {**reference, **table}
             tolerances = {**tolerances, **dict.fromkeys(table, EXACT)}
         return Expected(reference, truth, tolerances, places=stage in ('grads', *UPDATES))
+
+    @functools.cached_property
+    def reached(self) -> Arrays:
+        """Which term reaches which network in the reference."""
+        return self.reference64.reach()
 
     def _config(self, side: str) -> Arrays:
         """The default configuration of a side, and the presets that its values are names of."""
         return config_leaves({**self.pair.get_config(side), **presets_of(self.pair, side)})
 
-    def _noise(self, stage: str, dtype: str) -> dict[str, float]:
-        """The reference's own rounding error in each leaf, the largest of several samples."""
+    def _noise(self, stage: str, dtype: str, samples: int) -> dict[str, float]:
+        """The reference's own rounding error in each leaf, the largest of the samples; {} without any."""
         if dtype == 'float64':
             exact = self.reference64.stage(stage)
-            samples = [(near.stage(stage), exact) for near in self.nearby64]
+            found = [(near.stage(stage), exact) for near in self.nearby64(samples)]
         else:
-            pairs = [(self.reference32, self.truth), *self.nearby32]
-            samples = [(rounded.stage(stage), exact.stage(stage)) for rounded, exact in pairs]
+            pairs = [(self.reference32, self.truth), *self.nearby32(samples)]
+            found = [(rounded.stage(stage), exact.stage(stage)) for rounded, exact in pairs]
         return {
-            path: max(noise_of(rounded[path], exact[path]) for rounded, exact in samples)
-            for path in samples[0][1]
+            path: max(noise_of(rounded[path], exact[path]) for rounded, exact in found)
+            for path in (found[0][1] if found else ())
         }
 
-    def tolerances(self, stage: str, dtype: str, truth: Arrays) -> dict[str, Tolerance]:
-        """What each leaf of a stage is allowed; truth: what it is judged by."""
-        found = self._unwidened(stage, dtype, truth)
+    def tolerances(
+        self, stage: str, dtype: str, truth: Arrays, samples: int | None = None
+    ) -> dict[str, Tolerance]:
+        """What each leaf of a stage is allowed; truth: what it is judged by; samples: see `expected`."""
+        found = self._unwidened(stage, dtype, truth, SAMPLES[dtype] if samples is None else samples)
         if stage in UPDATES:
             found = self._widen_by_adam(found, truth, accumulate=stage == 'rollout')
         return self._widen_counts(found, dtype)
 
-    def _unwidened(self, stage: str, dtype: str, truth: Arrays) -> dict[str, Tolerance]:
-        noise, whole = self._noise(stage, dtype), self._wholes(stage, truth)
-        zeros = [path for path in whole if not noise[path] and not largest(truth[path])]
-        cancel = self._cancelling(stage, zeros) if self.samples[dtype] == MORE_SAMPLES else ()
+    def _unwidened(self, stage: str, dtype: str, truth: Arrays, samples: int) -> dict[str, Tolerance]:
+        noise, whole = self._noise(stage, dtype, samples), self._wholes(stage, truth)
+        zeros = [path for path in whole if not noise.get(path) and not largest(truth[path])]
+        cancel = self._cancelling(stage, zeros) if samples == MORE_SAMPLES else ()
         return {
             path: tolerance(
-                leaf, noise[path], dtype, self.inputs.reduction, whole.get(path, 0.0), path in cancel
+                leaf, noise.get(path), dtype, self.inputs.reduction, whole.get(path, 0.0), path in cancel
             )
             for path, leaf in truth.items()
         }
@@ -102,11 +125,16 @@ class Runs(Computations):
         return {path for path in zeros if largest(self.apart.stage(stage)[path])}
 
     def _wholes(self, stage: str, truth: Arrays) -> dict[str, float]:
-        """For each gradient, or first moment of Adam, the largest in all leaves of the same loss or step."""
+        """For what belongs to a vector, the largest in all of it.
+
+        That is all gradients of a loss, all first moments of Adam after a step, and a gradient's EXTREMES.
+        """
         if stage == 'grads':
             vectors = {path: path.split('/')[0] for path in truth}
         elif stage in UPDATES:
             vectors = {path: path.split('/')[0] for path in truth if path.split('/')[1] == 'opt_mu'}
+            extremes = (path for path in truth if path.split('/', 1)[1] in EXTREMES)
+            vectors |= {path: path.rpartition('/')[0] for path in extremes}
         else:
             vectors = {}
         sizes: dict[str, float] = {}
@@ -160,15 +188,15 @@ class Runs(Computations):
                 slacks[path] = steps, square_slack(second, count, allowed)
         return slacks
 
-    def steps(self, dtype: str) -> dict[str, dict[str, np.ndarray]]:
-        """For each update, how far the gradient's tolerance moves each parameter."""
-        if dtype not in self._steps:
-            self._steps[dtype] = self._allowed_steps(dtype)
-        return self._steps[dtype]
+    def steps(self, dtype: str, samples: int) -> dict[str, dict[str, np.ndarray]]:
+        """For each update, how far the gradient's tolerance from so many samples moves each parameter."""
+        if (dtype, samples) not in self._steps:
+            self._steps[dtype, samples] = self._allowed_steps(dtype, samples)
+        return self._steps[dtype, samples]
 
-    def _allowed_steps(self, dtype: str) -> dict[str, dict[str, np.ndarray]]:
+    def _allowed_steps(self, dtype: str, samples: int) -> dict[str, dict[str, np.ndarray]]:
         truth = (self.reference64 if dtype == 'float64' else self.truth).stage('update')
-        found = self._unwidened('update', dtype, truth)
+        found = self._unwidened('update', dtype, truth, samples)
         return {
             step: {
                 path: steps for path, (steps, _) in self._slacks(moments, trees.subtree(found, step)).items()

@@ -9,6 +9,9 @@ float32 decides numerics. The reference runs in float32, and in float64 from the
 draws, its *truth*; the difference is its noise. The port's error against the truth may be SAFETY times as
 much.
 
+Samples of the noise can only allow more. So they are taken as they are needed (`Runs.compare`): what is well
+within the rounding floor is judged by that alone.
+
 To both comes a rounding floor of FLOOR machine epsilons times the square root of the longest reduction
 (N. Higham and T. Mary 2019, "A new approach to probabilistic rounding error analysis"), relative to the
 leaf's largest value, because samples of the noise can be small by luck. The gradients of one loss are one
@@ -77,13 +80,18 @@ def _noise_of(rounded: np.ndarray, truth: np.ndarray) -> float:
 
 def largest(array: np.ndarray) -> float:
     """The largest finite magnitude."""
-    parts = (array[part] for part in parts_of(array.shape))
-    return max((float(np.abs(part[np.isfinite(part)]).max(initial=0.0)) for part in parts), default=0.0)
+    return max((_largest(array[part]) for part in parts_of(array.shape)), default=0.0)
+
+
+def _largest(array: np.ndarray) -> float:
+    sizes = np.abs(array)
+    size = float(sizes.max(initial=0.0))
+    return size if math.isfinite(size) else float(sizes[np.isfinite(sizes)].max(initial=0.0))
 
 
 def tolerance(
     reference: np.ndarray,
-    noise: float,
+    noise: float | None,
     dtype: str,
     reduction: int,
     whole: float = 0.0,
@@ -91,7 +99,8 @@ def tolerance(
 ) -> Tolerance:
     """The tolerance of one leaf.
 
-    reference: the leaf's value; noise: the reference's own error in it; reduction: the longest sum in it;
+    reference: the leaf's value; noise: the reference's own error in it, None if it was not measured, for
+    what needs no more than its floor; reduction: the longest sum in it;
     whole: the largest magnitude in the vector that the leaf is a part of, for gradients; cancels: it is zero
     because its terms cancel here, not because it has none.
     """
@@ -104,8 +113,9 @@ def tolerance(
     # zero throughout, and not only by luck of rounding
     size = max(own, whole) if own or noise or cancels else 0.0
     floor = FLOOR * eps * float(np.sqrt(reduction)) * size
-    why = f'{SAFETY:g} x noise {noise:.2e} + {FLOOR:g} eps sqrt({reduction}) x largest {size:.2e}'
-    return Tolerance(SAFETY * noise + floor + underflow(info.dtype), why)
+    why = f'{FLOOR:g} eps sqrt({reduction}) x largest {size:.2e}'
+    why = why if noise is None else f'{SAFETY:g} x noise {noise:.2e} + {why}'
+    return Tolerance(SAFETY * (noise or 0.0) + floor + underflow(info.dtype), why)
 
 
 def square_slack(second: np.ndarray, count: int, allowed_mu: float) -> np.ndarray:

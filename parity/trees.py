@@ -110,11 +110,13 @@ def summary(array: np.ndarray) -> str:
         return f'{text} {_shown(array)}'
     count, total, low, high = 0, 0.0, np.inf, -np.inf
     for part in parts_of(array.shape):
-        values = array[part].astype(np.float64)
-        finite = values[np.isfinite(values)]
-        with np.errstate(over='ignore'):
-            total += float(finite.sum())
-        count += finite.size
+        finite = array[part].astype(np.float64, copy=False)
+        with np.errstate(over='ignore', invalid='ignore'):
+            added = float(finite.sum())
+            if not math.isfinite(added):
+                finite = finite[np.isfinite(finite)]
+                added = float(finite.sum())
+        total, count = total + added, count + finite.size
         low, high = float(finite.min(initial=low)), float(finite.max(initial=high))
     spread = f' mean {total / count:.6g} in [{low:.6g}, {high:.6g}]' if count else ''
     return f'{text}{spread}' + (f', {array.size - count} not finite' if count < array.size else '')

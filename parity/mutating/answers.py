@@ -10,9 +10,10 @@ from typing import Any
 from parity.backends import JaxSide, release
 from parity.batches import STYLES, Style
 from parity.cases import Case, Inputs
+from parity.computations import MORE_SAMPLES
 from parity.expected import Expected
 from parity.pair import Pair, find
-from parity.runs import MORE_SAMPLES, Runs
+from parity.runs import Runs
 from parity.sides import State
 from parity.stages import UPDATES, Runner, stages_of
 from parity.strategies import letters_of
@@ -99,7 +100,11 @@ class Recorded(Runs):
         """The port in float32."""
         return self.new_port('float32', Kept(self.answers.states.get('float32', [])))
 
-    def expected(self, stage: str, dtype: str, *, reach: bool = True) -> Expected:
+    def counts(self, dtype: str) -> tuple[int, ...]:
+        """Those that were taken."""
+        return (MORE_SAMPLES,)
+
+    def expected(self, stage: str, dtype: str, samples: int | None = None, *, reach: bool = True) -> Expected:
         """As kept, with the table of reach."""
         assert reach
         return self.answers.expected[stage, dtype]
@@ -177,11 +182,10 @@ def answer(pair: Pair, question: Question, *, careful: bool = False) -> Answers:
     careful: with as many samples of its noise as `Runs.compare` takes where fewer may be small by luck.
     """
     runs = Runs(pair, question.case)
-    if careful:
-        runs.samples = dict.fromkeys(runs.samples, MORE_SAMPLES)
+    samples = MORE_SAMPLES if careful else None
     asked = [(stage, 'float64') for stage in question.doubles]
     asked += [(stage, 'float32') for stage in question.singles]
-    expected = {(stage, dtype): runs.expected(stage, dtype) for stage, dtype in asked}
+    expected = {(stage, dtype): runs.expected(stage, dtype, samples) for stage, dtype in asked}
     states = {'float64': runs.reference64.states}
     states |= {'float32': runs.reference32.states} if 'update' in question.singles else {}
     return Answers(question.case, runs.inputs, expected, states)

@@ -96,7 +96,7 @@ def _prepared(
         more, differing = _unmutated(plan, again, folder, jobs, limit, tell)
         answers, reached = {**answers, **again}, {**reached, **more}
     if differing:
-        raise _differs(next(iter(differing.values())))
+        raise _differ(list(differing.values()))
     return answers, reached
 
 
@@ -143,11 +143,12 @@ def _references(pairs: Sequence[str]) -> list[str]:
     return sorted({target.partition(':')[0] for target in targets if isinstance(target, str)})
 
 
-def _differs(found: trial.Found) -> ParityError:
+def _differ(found: Sequence[trial.Found]) -> ParityError:
+    whats = (f'{one.pair}: {one.kind} in {one.stage} {one.dtype}: {one.what}' for one in found)
     return ParityError(
-        f'{found.pair}: the unmutated port does not match',
-        values=f'expected a match; found {found.kind} in {found.stage} {found.dtype}: {found.what}',
+        f'{", ".join(one.pair for one in found)}: the unmutated port does not match',
+        values=f'expected a match; found {"; ".join(whats)}',
         error='every mutant would seem to be killed',
-        where=found.case,
-        next_step=f'parity run {found.pair}',
+        where='; '.join(one.case for one in found),
+        next_step=f'parity run {" ".join(one.pair for one in found)}',
     )

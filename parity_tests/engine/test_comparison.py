@@ -209,6 +209,13 @@ def test_a_truth_that_is_not_finite_excuses_nothing(truth: float) -> None:
     assert leaf.margin > 1
 
 
+@pytest.mark.parametrize('allowed', [INF, np.array([INF])])
+def test_not_even_an_infinite_tolerance_allows_an_infinite_error(allowed: object) -> None:
+    leaf = one([1.0], [1.0], allowed=allowed, truth=[INF])
+    assert (leaf.kind, leaf.margin) == ('value', INF)
+    assert one([1.0], [2.0], allowed=allowed).matches  # twin
+
+
 # --- many leaves
 
 MANY = {'far': 8.0, 'same': 0.0, 'inside': 0.5, 'worse': 9.0}

@@ -1,5 +1,6 @@
-"""A stage that differs by no more than luck may explain is judged by more samples of the noise."""
+"""A stage is judged by as many samples of the noise as it needs: none, the usual few, or more."""
 
+import itertools
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,34 +12,40 @@ import torch
 
 from parity import check, runs
 from parity.cases import Case
-from parity.computations import SAMPLES
+from parity.computations import MORE_SAMPLES, SAMPLES
 from parity.expected import Expected
 from parity.models import JaxModel, ModelPair, TorchModel
 from parity.pair import Pair, find
-from parity.runs import MORE_SAMPLES, Runs
+from parity.runs import Runs
 from parity.tolerances import Tolerance
 
-FEW, MANY = 1e-7, 1e-6  # what is allowed with few samples, and with many
+NONE, FEW, MANY = 1e-8, 1e-7, 1e-6  # what is allowed with no samples, with few, and with many
 VALUE = {'x': np.zeros((), np.float32)}
 
 
 class Lucky(Runs):
-    """Few samples of its noise are small."""
+    """Few samples of its noise are small. taken: how many samples it was judged with, in order."""
 
     port32 = None
     inputs = SimpleNamespace(reduction=1)
 
-    def expected(self, stage: str, dtype: str, *, reach: bool = True) -> Expected:
-        allowed = MANY if self.samples[dtype] == MORE_SAMPLES else FEW
+    def __init__(self) -> None:
+        super().__init__(Pair('lucky', None, None, batch={}), Case())
+        self.taken: list[int] = []
+
+    def expected(self, stage: str, dtype: str, samples: int | None = None, *, reach: bool = True) -> Expected:
+        assert samples is not None
+        self.taken.append(samples)
+        allowed = MANY if samples == MORE_SAMPLES else FEW if samples else NONE
         return Expected(VALUE, VALUE, dict.fromkeys(VALUE, Tolerance(allowed, 'noise')))
 
 
 def judged(error: float, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     found = {'x': np.asarray(error, np.float32)}
     monkeypatch.setattr(runs, 'port_leaves', lambda *args, **kwargs: found)
-    lucky = Lucky(Pair('lucky', None, None, batch={}), Case())
+    lucky = Lucky()
     (leaf,) = lucky.compare('loss', 'float32')
-    return SimpleNamespace(matches=leaf.matches, samples=lucky.samples['float32'])
+    return SimpleNamespace(matches=leaf.matches, samples=lucky.taken[-1])
 
 
 def test_what_more_samples_allow_is_no_mismatch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,16 +61,60 @@ def test_roundings_of_the_largest_value_may_be_luck(monkeypatch: pytest.MonkeyPa
     judged_by = {'x': 1e-5, 'large': 100.0}  # beyond LUCK tolerances, and below an ulp of 100
     found = {path: np.asarray(value, np.float32) for path, value in judged_by.items()}
     monkeypatch.setattr(runs, 'port_leaves', lambda *args, **kwargs: found)
-    lucky = Lucky(Pair('lucky', None, None, batch={}), Case())
+    lucky = Lucky()
     lucky.compare('loss', 'float32')
-    assert lucky.samples['float32'] == MORE_SAMPLES
+    assert lucky.taken == [0, 1, SAMPLES['float32'], MORE_SAMPLES]
 
 
-@pytest.mark.parametrize(('error', 'matches'), [(5e-8, True), (1e-5, False)])
-def test_what_luck_cannot_explain_is_judged_at_once(
-    error: float, matches: bool, monkeypatch: pytest.MonkeyPatch
+def test_what_luck_cannot_explain_is_judged_with_the_usual_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert vars(judged(1e-5, monkeypatch)) == {'matches': False, 'samples': SAMPLES['float32']}
+
+
+@pytest.mark.parametrize(('error', 'samples'), [(4e-9, 0), (4e-8, 1), (9e-8, SAMPLES['float32'])])
+def test_what_matches_with_room_needs_no_more_samples(
+    error: float, samples: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert vars(judged(error, monkeypatch)) == {'matches': matches, 'samples': SAMPLES['float32']}
+    assert vars(judged(error, monkeypatch)) == {'matches': True, 'samples': samples}
+
+
+@pytest.mark.parametrize('dtype', ['float64', 'float32'])
+def test_more_samples_never_allow_less(dtype: str) -> None:
+    """Or what matches without them could differ with them."""
+    runs = Runs(find('iql'), Case(seed=1, sizes={'B': 16, 'O': 17, 'A': 6, 'M': 16}))
+    for stage in ('loss', 'grads', 'update', 'rollout'):
+        counts = runs.counts(dtype)[:-1]
+        found = [runs.expected(stage, dtype, samples).tolerances for samples in counts]
+        for fewer, more in itertools.pairwise(found):
+            less = [path for path in more if np.any(more[path].allowed < fewer[path].allowed)]
+            assert not less
+            assert any(np.any(more[path].allowed > fewer[path].allowed) for path in more)
+
+
+def test_what_was_measured_is_told() -> None:
+    runs = Runs(find('iql'), Case(seed=1, sizes={'B': 16, 'O': 17, 'A': 6, 'M': 16}))
+    without, measured = (runs.expected('loss', 'float64', samples).tolerances for samples in (0, 1))
+    assert all('noise' not in tolerance.why for tolerance in without.values())
+    assert any('x noise' in tolerance.why for tolerance in measured.values())
+
+
+@pytest.mark.parametrize(
+    ('smallest', 'largest', 'allowed'),
+    [('grad/min', 'grad/max', True), ('grad/max', 'grad/min', True), ('q_min', 'q_max', False)],
+)
+def test_an_extreme_entry_of_a_gradient_is_as_exact_as_the_gradient(
+    smallest: str, largest: str, allowed: bool
+) -> None:
+    """Where all others are above zero, the smallest may be one that cancels, and is rounding."""
+    runs = Runs(Pair('extremes', None, None, batch={}), Case())
+    truth = {
+        f'step0 pretrain/info/{smallest}': np.array(1e-20),
+        f'step0 pretrain/info/{largest}': np.array(2.0),
+    }
+    vars(runs).update(
+        inputs=SimpleNamespace(reduction=1), reference64=SimpleNamespace(stage=lambda stage: truth)
+    )
+    found = runs.tolerances('update', 'float64', truth, 0)[f'step0 pretrain/info/{smallest}']
+    assert bool(found.allowed >= 2 * np.finfo(np.float64).eps) is allowed
 
 
 def test_small_models_are_run_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
