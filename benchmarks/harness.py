@@ -110,6 +110,7 @@ def bare(name: str, examples: int) -> dict[str, float]:
 
     def compute(seed: int) -> None:
         runs = Runs(pair, parity.Case(seed))
+        _ = runs.inputs  # by which the settings choose the number of threads
         with runs.settings():
             for side in (runs.reference64, runs.port64, runs.reference32, runs.port32):
                 for stage in stages_of(pair):

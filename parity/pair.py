@@ -31,6 +31,8 @@ class Pair:
     counts:     info values that count comparisons, by the last part of their names: where two values agree to
                 rounding a comparison may fall either way, so that float32 allows one row more or less, and a
                 batch of equal rows, which ties all of them, says nothing about a count.
+    extremes:   info values of an update that are the largest and the smallest entry of its gradient: as exact
+                as the gradient, though they may be all that rounding left where its terms cancelled.
     contractions: the functions of both jax.numpy and torch whose results in the losses are compared, such as
                 ('einsum', 'matmul'); both sides must call them as `jnp.einsum`, `torch.einsum`, in one order.
     draws:      the module through which the port draws random numbers, 'torch_agents.random'.
@@ -59,6 +61,7 @@ class Pair:
     sizes_from: Mapping[str, str] = field(default_factory=dict)
     smallest: Mapping[str, int] = field(default_factory=dict)
     counts: tuple[str, ...] = ()
+    extremes: tuple[str, ...] = ('grad/max', 'grad/min')
     contractions: tuple[str, ...] = ()
     draws: str | None = None
     creating: Callable[[str], AbstractContextManager[Any]] = nullcontext

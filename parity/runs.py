@@ -18,9 +18,6 @@ from parity.trees import Arrays
 # roundings of its largest value, is judged with MORE_SAMPLES.
 ROOM, LUCK = 0.5, 32.0
 
-# Info values of an update that are two entries of its gradient.
-EXTREMES = 'info/grad/min', 'info/grad/max'
-
 
 class Runs(Computations):
     """All computations for one case, and their comparison."""
@@ -127,14 +124,16 @@ class Runs(Computations):
     def _wholes(self, stage: str, truth: Arrays) -> dict[str, float]:
         """For what belongs to a vector, the largest in all of it.
 
-        That is all gradients of a loss, all first moments of Adam after a step, and a gradient's EXTREMES.
+        That is all gradients of a loss, all first moments of Adam after a step, and a gradient's extremes.
         """
         if stage == 'grads':
             vectors = {path: path.split('/')[0] for path in truth}
         elif stage in UPDATES:
             vectors = {path: path.split('/')[0] for path in truth if path.split('/')[1] == 'opt_mu'}
-            extremes = (path for path in truth if path.split('/', 1)[1] in EXTREMES)
-            vectors |= {path: path.rpartition('/')[0] for path in extremes}
+            extremes = {f'info/{name}' for name in self.pair.extremes}
+            vectors |= {
+                path: f'{path.split("/")[0]}/info' for path in truth if path.split('/', 1)[1] in extremes
+            }
         else:
             vectors = {}
         sizes: dict[str, float] = {}
