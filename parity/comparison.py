@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -159,18 +159,10 @@ def _worst_in(
     reference: np.ndarray, port: np.ndarray, truth: np.ndarray, allowed: float | np.ndarray
 ) -> _Worst:
     errors = _errors(reference, port, truth)
-    if not isinstance(allowed, np.ndarray):  # then the largest margin is that of the largest error
-        error, where = _first_of(errors, errors.argmax())
-        return _Worst(error, allowed, _margin(error, allowed), where)
     margins = _margins(errors, allowed)
-    margin, where = _first_of(margins, margins.argmax())
-    return _Worst(float(errors[where]), float(allowed[where]), margin, where)
-
-
-def _first_of(array: np.ndarray, index: np.integer[Any]) -> tuple[float, tuple[int, ...]]:
-    """The entry of an index into the flat array, and its index in the array."""
-    where = tuple(int(i) for i in np.unravel_index(int(index), array.shape))
-    return float(array[where]), where
+    where = tuple(int(i) for i in np.unravel_index(int(margins.argmax()), margins.shape))
+    limit = allowed[where] if isinstance(allowed, np.ndarray) else allowed
+    return _Worst(float(errors[where]), float(limit), float(margins[where]), where)
 
 
 def _errors(reference: np.ndarray, port: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -187,13 +179,7 @@ def _errors(reference: np.ndarray, port: np.ndarray, truth: np.ndarray) -> np.nd
     return np.where(np.isfinite(reference), errors, 0.0)
 
 
-def _margin(error: float, allowed: float) -> float:
-    if not error:
-        return 0.0
-    return error / allowed if allowed > 0 and error < np.inf else np.inf
-
-
-def _margins(errors: np.ndarray, allowed: np.ndarray) -> np.ndarray:
+def _margins(errors: np.ndarray, allowed: float | np.ndarray) -> np.ndarray:
     with np.errstate(over='ignore', divide='ignore', invalid='ignore'):
         margins = np.asarray(errors / allowed)
     margins[np.isnan(margins)] = np.inf  # inf / inf

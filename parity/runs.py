@@ -43,7 +43,7 @@ class Runs(Computations):
     def _suffice(self, samples: int, leaves: list[Leaf], truth: Arrays, dtype: str) -> bool:
         if samples < SAMPLES[dtype]:
             return all(leaf.margin <= ROOM for leaf in leaves)
-        return not self._may_be_luck(leaves, truth, dtype)
+        return samples == MORE_SAMPLES or not self._may_be_luck(leaves, truth, dtype)
 
     def _may_be_luck(self, leaves: list[Leaf], truth: Arrays, dtype: str) -> bool:
         """Whether something differs, and nothing by more than too few samples of the noise may explain."""

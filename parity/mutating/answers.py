@@ -101,7 +101,7 @@ class Recorded(Runs):
         return self.new_port('float32', Kept(self.answers.states.get('float32', [])))
 
     def counts(self, dtype: str) -> tuple[int, ...]:
-        """Those that were taken."""
+        """Judged once: of kept answers no more samples can be had."""
         return (MORE_SAMPLES,)
 
     def expected(self, stage: str, dtype: str, samples: int | None = None, *, reach: bool = True) -> Expected:
