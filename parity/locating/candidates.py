@@ -3,14 +3,14 @@
 import ast
 import functools
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from parity.locating.counterfactuals import Counterfactual, Source, operation, settings
 from parity.locating.operations import OPERATIONS
 from parity.locating.rewrites import REWRITES
 from parity.locating.scopes import scope_of
-from parity.locating.syntax import rewritten
+from parity.locating.syntax import call_name, rewritten
 
 # How torch calls what Flax calls otherwise.
 ALIASES = {'epsilon': ('eps', 'epsilon'), 'momentum': ('momentum',), 'negative_slope': ('negative_slope',)}
@@ -51,13 +51,17 @@ def other_operations() -> Iterator[Counterfactual]:
 
 
 def source_changes(
-    source: Source, line: int | None = None, reference: Source | None = None
+    source: Source,
+    line: int | None = None,
+    reference: Source | None = None,
+    without: Collection[str] = (),
 ) -> Iterator[Counterfactual]:
     """Every known rewrite of every expression of a line and of the loops around it, or of the whole function.
 
-    reference: the function that it ports, which says what may be missing.
+    reference: the function that it ports, which says what may be missing; without: the names of functions
+    whose calls are known to be right.
     """
-    nodes = source.expressions(line)
+    nodes = _but_calls(source.expressions(line), without)
     last = source.tree.end_lineno or 0 if line is None else line
     scope = scope_of(source.tree, last, reference.tree if reference else None)
     for row in REWRITES:
@@ -66,6 +70,13 @@ def source_changes(
                 yield rewrite(source, row.name, node, text)
     yield from _orders(source, line)
     yield from exchanged(source, line)
+
+
+def _but_calls(nodes: list[ast.expr], names: Collection[str]) -> list[ast.expr]:
+    """Without the calls of functions of these names, and all that is in them."""
+    calls = (node for node in nodes if call_name(node) in names)
+    inside = {id(part) for call in calls for part in ast.walk(call)}
+    return [node for node in nodes if id(node) not in inside]
 
 
 def preceded(source: Source, statement: ast.stmt, text: str) -> Counterfactual:

@@ -40,8 +40,7 @@ def capture(
         with uncompiled(), drawing(draws, recorder), recorder:
             outputs = function()
     except Exception as error:  # a port can fail in any way
-        frames = [Line(f.f_code.co_filename, line, f.f_code.co_qualname) for f, line in passed(error)]
-        recorder.trace.failure = error, user_stack(frames[::-1])
+        recorder.trace.failure = error, _lines_of(error)
     else:
         recorder.finish(outputs)
     return recorder
@@ -134,20 +133,31 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has
     def pull_back(self, weights: dict[str, np.ndarray]) -> None:
         """Fill in cotangents and uses of the trace; weights: by output, the cotangent that starts there."""
         starts = {name: x for name, x in self.outputs.items() if name in weights and x.requires_grad}
-        hooks = [node.register_hook(self._hook(node)) for node in _reached(starts.values())]
+        nodes = _reached(starts.values())
+        hooks = [node.register_hook(self._hook(node)) for node in nodes]
         floats = {name: x for name, x in self.leaves.items() if x.requires_grad}
         if starts and floats:
             sent = [
                 torch.as_tensor(weights[name], dtype=x.dtype).reshape(x.shape) for name, x in starts.items()
             ]
-            totals = torch.autograd.grad(
-                list(starts.values()), list(floats.values()), sent, allow_unused=True
-            )
-            for leaf, total in zip(floats.values(), totals, strict=True):
-                if total is not None:
-                    self.trace[self._find(leaf)].cotangent = fingerprint(as_numpy(total))  # type: ignore[index]
+            try:
+                totals = torch.autograd.grad(
+                    list(starts.values()), list(floats.values()), sent, allow_unused=True
+                )
+            except Exception as error:  # an operation without a derivative, or a user's own
+                self.trace.failure = error, self._without_derivative(nodes) or _lines_of(error)
+            else:
+                for leaf, total in zip(floats.values(), totals, strict=True):
+                    if total is not None:
+                        self.trace[self._find(leaf)].cotangent = fingerprint(as_numpy(total))  # type: ignore[index]
         for hook in hooks:
             hook.remove()
+
+    def _without_derivative(self, nodes: list[Any]) -> Stack:
+        """The lines of the first operation that torch has no derivative of; none if it has all."""
+        lacking = {node for node in nodes if node.name().endswith('NotImplemented')}
+        made = [value for (node, _), value in self.made.items() if node in lacking]
+        return self.trace[min(made)].stack if made else ()
 
     def _hook(self, node: Any) -> Callable[..., None]:
         def keep(sent: tuple[Any, ...], arrived: tuple[Any, ...]) -> None:
@@ -212,6 +222,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has
         kept = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
         _, values = self.storages.setdefault(storage._cdata, (kept, {}))
         values[_layout(tensor), self.trace[index].active] = index
+
+
+def _lines_of(error: Exception) -> Stack:
+    """The lines through which an error was raised, innermost first."""
+    frames = [Line(f.f_code.co_filename, line, f.f_code.co_qualname) for f, line in passed(error)]
+    return user_stack(frames[::-1])
 
 
 @dataclass(frozen=True)

@@ -143,14 +143,39 @@ def _differences(settings: Mapping[str, Any], cls: type, made: Made) -> Iterator
                 yield from [(own, value, line)] if line else []
 
 
-def _default_of(cls: Any, name: str, made: Made) -> Line | None:
-    """The head of the class's `__init__`, if the call that made the module has no such argument."""
-    line, head = made[0].line, line_of_argument(cls.__init__, name)
-    parameter = inspect.signature(cls.__init__).parameters.get(name)
+def _default_of(cls: type, name: str, made: Made) -> Line | None:
+    """The head of the `__init__` that has the argument, if the call that made the module has not given it."""
+    line, initialise = made[0].line, _initialise_with(cls, name)
+    head = line_of_argument(initialise, name)
+    parameter = inspect.signature(initialise).parameters.get(name)
     is_default = parameter is not None and parameter.default == made[0].arguments[name]
     if not is_default or line is None or head is None or not is_user(head.file):
         return None
-    return None if any(keyword.arg in (name, None) for keyword in _keywords(line)) else head
+    return None if _gives(line, name, made[1:]) else head
+
+
+def _initialise_with(cls: type, name: str) -> Any:
+    """The class's own `__init__`, or that of the first class before it that has an argument of this name."""
+    inherited = (vars(base).get('__init__') for base in cls.__mro__)
+    own, *rest = (one for one in inherited if one)
+    return next((one for one in (own, *rest) if name in inspect.signature(one).parameters), own)
+
+
+def _gives(line: Line, name: str, outer: Made) -> bool:
+    """Whether the call at a line has the argument, by its name or within `**`.
+
+    outer: the calls around it. What its function was given itself, and passes on as `**kwargs`, is known.
+    """
+    return any(
+        keyword.arg == name
+        or (keyword.arg is None and (not _is_rest(keyword, line) or not outer or name in outer[0].arguments))
+        for keyword in _keywords(line)
+    )
+
+
+def _is_rest(keyword: ast.keyword, line: Line) -> bool:
+    """Whether what is given as `**` is the `**kwargs` of the function that a line is in."""
+    return isinstance(keyword.value, ast.Name) and keyword.value.id in _rests_at(line)
 
 
 def _chosen(name: str, made: Made) -> Line | None:
@@ -171,9 +196,21 @@ def _line_of_keyword(line: Line, name: str) -> int:
 
 def _keywords(line: Line) -> list[ast.keyword]:
     """Those of the calls that begin at a line."""
+    nodes = _nodes(line)
+    calls = (node for node in nodes if isinstance(node, ast.Call) and node.lineno == line.line)
+    return [keyword for call in calls for keyword in call.keywords]
+
+
+def _rests_at(line: Line) -> set[str]:
+    """The names of `**kwargs` in the heads of the functions around a line."""
+    functions = (node for node in _nodes(line) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    around = (node for node in functions if node.lineno <= line.line <= (node.end_lineno or 0))
+    return {node.args.kwarg.arg for node in around if node.args.kwarg}
+
+
+def _nodes(line: Line) -> list[ast.AST]:
+    """The syntax tree of a line's file."""
     try:
-        tree = ast.parse(Path(line.file).read_text())
+        return list(ast.walk(ast.parse(Path(line.file).read_text())))
     except (OSError, SyntaxError):
         return []
-    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.lineno == line.line)
-    return [keyword for call in calls for keyword in call.keywords]

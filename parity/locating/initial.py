@@ -26,7 +26,7 @@ from parity.stages import Runner
 # What draws random numbers or makes keys.
 DRAWING = (*KINDS, 'truncated_normal', 'split', 'fold_in')
 VALUES = ('uniform', 'normal', 'truncated_normal')
-SECONDS = 20.0
+SECONDS = 30.0
 INNERMOST = 2
 
 
@@ -83,18 +83,19 @@ def _candidates(runs: Runs, budget: Budget) -> Iterator[Counterfactual]:
     """What the reference's `create` has otherwise; then the functions that draw.
 
     Those that are soon done first; before them, if all is right but for its scale, the lines that draw and
-    those above them, backwards.
+    those above them, backwards, but not the draws themselves.
     """
     sources = drawing_sources(_drawing_lines(runs))
     create = getattr(runs.pair.load('reference'), 'create', None)
     if create is not None and sources:
         yield from budget.limit(iter(differences(sources[-1], Source.of(create))))
         yield from budget.limit(exchanged(sources[-1]))
-    if all(itertools.starmap(_is_scaled, _differing(runs))):
-        for line in reversed(_drawing_lines(runs, VALUES)):
+    differing = _differing(runs)
+    if all(itertools.starmap(_is_scaled, differing)):
+        for line in reversed(_lines_of_draws(runs, [leaf for _, leaf in differing])):
             for source in drawing_sources([line]):
                 for number in _statements_above(source, line.line):
-                    yield from budget.spend(source_changes(source, number))
+                    yield from budget.spend(source_changes(source, number, without=VALUES))
     for source in sorted(sources, key=lambda source: len(source.expressions())):
         yield from budget.spend(source_changes(source))
 
@@ -119,10 +120,25 @@ def _drawing_lines(runs: Runs, names: Sequence[str] = DRAWING) -> list[Line]:
     return drawing_lines(runs.pair.draws or '', lambda: _made_anew(runs), names)
 
 
-def drawing_lines(draws: str, run: Callable[[], object], names: Sequence[str] = DRAWING) -> list[Line]:
+def _lines_of_draws(runs: Runs, leaves: Sequence[np.ndarray]) -> list[Line]:
+    """The lines that draw some of these leaves, but for a factor; if none does, all lines that draw."""
+
+    def is_theirs(drawn: Any) -> bool:
+        return any(_is_scaled(np.asarray(drawn), leaf) for leaf in leaves)
+
+    found = drawing_lines(runs.pair.draws or '', lambda: _made_anew(runs), VALUES, is_theirs)
+    return found or _drawing_lines(runs, VALUES)
+
+
+def drawing_lines(
+    draws: str,
+    run: Callable[[], object],
+    names: Sequence[str] = DRAWING,
+    of: Callable[[Any], bool] = lambda drawn: True,
+) -> list[Line]:
     """The lines through which run() draws random numbers and makes keys, outermost first.
 
-    draws: the name of the module through which it does; names: of its functions.
+    draws: the name of the module through which it does; names: of its functions; of: whether a result counts.
     """
     module: Any = sys.modules[draws]
     own = inspect.getsourcefile(module)
@@ -132,8 +148,10 @@ def drawing_lines(draws: str, run: Callable[[], object], names: Sequence[str] = 
         @functools.wraps(draw)
         def watched(*args: Any, **kwargs: Any) -> Any:
             lines = map(line_at, reversed(frames_at(sys._getframe(1))))
-            found.update((line, None) for line in lines if is_user(line.file) and line.file != own)
-            return draw(*args, **kwargs)
+            drawn = draw(*args, **kwargs)
+            if of(drawn):
+                found.update((line, None) for line in lines if is_user(line.file) and line.file != own)
+            return drawn
 
         return watched
 

@@ -196,7 +196,8 @@ def missing(node: ast.expr, scope: Scope) -> Iterator[str]:
     yield f'({text}) * 2'
     yield f'({text}) / 2'
     yield f'({text}) ** 2'
-    yield from (f'torch.{name}({text})' for name in UNARY[:4])
+    yield f'({text}) ** 0.5'  # of a number, too
+    yield from (f'torch.{name}({text})' for name in ('exp', 'log', 'tanh'))
 
 
 def keys(node: ast.expr, scope: Scope) -> Iterator[str]:

@@ -13,6 +13,7 @@ from parity.locating.frontier import PORT, REFERENCE, Region, reached, region, s
 from parity.locating.lines import LineMap
 from parity.locating.matching import Matching, match
 from parity.locating.programs import Programs, programs
+from parity.locating.shapes import Shapes
 from parity.locating.sources import Line, Stack
 from parity.locating.suspects import Suspect, once, ranked
 from parity.locating.trace import Trace, Value, tolerance
@@ -103,6 +104,8 @@ class Values:
         if failure is not None:
             return [self._failed(*failure)]
         wrong = wrong_outputs(self.matching)
+        if not wrong:
+            return self._misshapen()
         regions = self._region(REFERENCE, wrong.values()), self._region(PORT, wrong.values())
         blame = Blame(self.matching, regions, self.lines)
         found = [blame.suspects(index) for index in regions[PORT].frontier]
@@ -120,6 +123,14 @@ class Values:
             return []
         return self._frontiers(
             ranked(backward.by_activity() or backward.by_value()), 'backward', tuple(wrong)
+        )
+
+    def _misshapen(self) -> list[Frontier]:
+        """Where all outputs have the right values, but not all the right shape."""
+        shapes = Shapes(self.matching, self.lines)
+        wrong = shapes.wrong()
+        return self._frontiers(
+            ranked(shapes.suspects(*pair) for pair in wrong.values()), 'forward', tuple(wrong)
         )
 
     def _region(self, side: int, wrong: Iterable[tuple[int | None, int | None]]) -> Region:
@@ -152,7 +163,9 @@ class Values:
             _difference(value, other, direction),
             tuple(_told(operand) for operand in side.operands(start.index) if not operand.constant),
             tuple(
-                name for name, i in side.outputs.items() if side[i].root in later and name in (*wrong, 'loss')
+                name
+                for name, i in side.outputs.items()
+                if not later.isdisjoint((i, side[i].root)) and name in (*wrong, 'loss')
             ),
             parameters,
             _allowed(value, other, direction),

@@ -270,17 +270,23 @@ def test_initial_values_that_are_drawn_from_another_key() -> None:
     assert finding.cause.name == 'order of names'
 
 
+SCALES = {
+    'torch.float32, -1.0) * float(': ('torch.float32, -1.0) / float(', 'surplus term'),
+    'float(np.sqrt(np.float32(3) * variance))': ('float(np.float32(3) * variance)', 'missing term'),
+}
+
+
 @pytest.mark.slow
-def test_initial_values_of_another_scale() -> None:
+@pytest.mark.parametrize('text', SCALES)
+def test_initial_values_of_another_scale(text: str) -> None:
     """The line that scales what was drawn: right but for a factor, it is no other key."""
-    case = Case(sizes={'B': 3})
-    divided = Substitution('layers.py', 'torch.float32, -1.0) * float(', 'torch.float32, -1.0) / float(')
-    with planted('iql', divided) as made:
-        finding = first(parity.locate(made.pair, case=case, stage='params'))
+    wrong, cause = SCALES[text]
+    with planted('iql', Substitution('layers.py', text, wrong)) as made:
+        finding = first(parity.locate(made.pair, case=Case(sizes={'B': 3}), stage='params'))
     assert finding.port is not None
-    assert divided.new in finding.port.text
+    assert wrong in finding.port.text
     assert finding.cause is not None
-    assert finding.cause.name == 'surplus term'
+    assert finding.cause.name == cause
 
 
 def test_a_target_that_does_not_start_as_a_copy_is_said_to() -> None:

@@ -81,6 +81,28 @@ def test_a_subclass_passes_arguments_on_or_chooses_them() -> None:
     assert chosen.why == 'made with size 3, in the reference with 4'
 
 
+class Further(Special):
+    pass
+
+
+@pytest.mark.parametrize('cls', [Special, Further])
+def test_the_default_of_a_class_before_it(cls: type[Special]) -> None:
+    with watched() as makes:
+        module = cls()
+    (finding,) = located(module, makes, call('net', scaled=False))
+    assert (finding.port and finding.port.line) == line_of(Inner, 'scaled: bool')
+
+
+def test_twin_the_same_value_given_is_no_default() -> None:
+    options = {'scaled': True}
+    with watched() as makes:
+        by_name, within = Special(scaled=True), Special(**options)  # here
+    for module in (by_name, within):
+        (finding,) = located(module, makes, call('net', scaled=False))
+        here = line_of(test_twin_the_same_value_given_is_no_default, '# here')
+        assert (finding.port and finding.port.line) == here
+
+
 @pytest.mark.parametrize(
     'settings', [{'scaled': False}, {'width': 3, 'name': 'x'}], ids=['equal', 'of other names']
 )

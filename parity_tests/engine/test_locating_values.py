@@ -200,6 +200,77 @@ def test_a_port_that_raises_has_its_line_and_what_agreed() -> None:
     assert any('exp' in agreed for agreed in only.agreed)
 
 
+def test_an_operation_without_a_derivative_has_its_line() -> None:
+    def port(x: torch.Tensor) -> torch.Tensor:
+        y = 2 * x
+        z = y // 0.3
+        return z.sum()
+
+    (only,) = functions(lambda x: jnp.floor(2 * x / 0.3).sum(), port).forward
+    assert only.port.text == 'z = y // 0.3'
+    assert only.why == 'raises RuntimeError: derivative for aten::floor_divide is not implemented'
+
+
+def test_a_backward_of_ones_own_that_raises_has_its_line() -> None:
+    class Raising(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return 2 * x
+
+        @staticmethod
+        def backward(ctx, cotangent):
+            raise NotImplementedError('later')
+
+    (only,) = functions(lambda x: (2 * x).sum(), lambda x: Raising.apply(x).sum()).forward
+    assert only.port.text == "raise NotImplementedError('later')"
+
+
+# --- shapes
+
+
+def in_layers(x: torch.Tensor, members: int = 1) -> torch.Tensor:
+    x = torch.exp(x)
+    if members:
+        x = x.expand(members, *x.shape)
+    x = functional.linear(x, torch.ones(3, 4, dtype=x.dtype))
+    return functional.gelu(x, approximate='tanh')
+
+
+SHAPES = {  # where the reference has (3,) or (3, 3)
+    'kept': (lambda x: x.sum(-1), lambda x: x.sum(-1, keepdim=True), 'keepdim=True'),
+    'added': (lambda x: jnp.exp(x).sum(-1), lambda x: torch.exp(x)[None].sum(-1), '[None]'),
+    'through layers': (lambda x: jax.nn.gelu(jnp.exp(x) @ jnp.ones((4, 3))), in_layers, 'x = x.expand('),
+}
+
+
+@pytest.mark.parametrize('name', SHAPES)
+def test_a_shape_is_found_where_it_parts(name: str) -> None:
+    reference, port, text = SHAPES[name]
+    values = functions(reference, port)
+    assert text in values.forward[0].port.text
+    assert 'shape' in values.forward[0].why
+    assert values.forward[0].reaches
+
+
+def test_a_squeeze_left_out_is_said_to_be() -> None:
+    def port(x: torch.Tensor) -> torch.Tensor:
+        y = torch.exp(x)[:, :1]
+        return y
+
+    (only,) = functions(lambda x: jnp.squeeze(jnp.exp(x)[:, :1], -1), port).forward
+    assert only.port.text == 'y = torch.exp(x)[:, :1]'
+    assert only.why == 'the reference applies squeeze here'
+    assert only.port_value.startswith('f64[3,1]')
+    assert only.reference_value.startswith('f64[3]')
+
+
+@pytest.mark.parametrize('name', SHAPES)
+def test_twin_other_layouts_on_the_way_are_none(name: str) -> None:
+    reference, port, _ = SHAPES[name]
+    shape = reference(X).shape
+    assert functions(reference, lambda x: port(x).reshape(shape)).forward == []
+
+
 def test_writes_in_place_and_views_are_followed() -> None:
     def port(x: torch.Tensor, first: float = 0.0) -> torch.Tensor:
         y = x * 2
