@@ -1,6 +1,8 @@
 """A soak checks generated examples part by part, goes on where it was ended, and tells what differs."""
 
 import dataclasses
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from parity.cli import app
 from parity.generated import PER_STRUCTURE, generated_cases, part_of
 from parity.pair import find
 from parity.soaking import report
-from parity.soaking.parts import Part, Result, check_part, digest, parts_of, read, result_of
+from parity.soaking.parts import APART, Part, Result, check_part, digest, parts_of, read, result_of
 from parity.verdict import CaseResult, StageResult, Verdict
 from parity_tests.engine.pages import Page
 
@@ -101,6 +103,19 @@ def test_a_digest_is_that_of_the_code_of_both_sides(tmp_path: Path, monkeypatch:
     before = digest(own)
     (tmp_path / 'my_port_of_soak.py').write_text('class Agent: ...  # changed\n')
     assert digest(own) != before != digest(pair)
+
+
+def test_what_no_check_uses_is_no_part_of_it() -> None:
+    """In a process of its own, which has imported all that the check of a part takes."""
+    part = Part(BROKEN, '', 0, 0, 1, ('config',))
+    code = f"""
+import sys
+from parity.soaking.parts import *
+check_part({part!r}, print)
+print([name for name in sys.modules if name.startswith({APART!r})])
+"""
+    ran = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True)
+    assert ran.stdout.splitlines()[-1] == '[]'
 
 
 def test_an_unknown_stage_is_refused_before_anything_is_written(tmp_path: Path) -> None:
