@@ -131,8 +131,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has
             (self.trace.outputs[name],) = self._operands([tensor], [])
 
     def pull_back(self, weights: dict[str, np.ndarray]) -> None:
-        """Fill in cotangents and uses of the trace; weights: by output, the cotangent that starts there."""
-        starts = {name: x for name, x in self.outputs.items() if name in weights and x.requires_grad}
+        """Fill in cotangents and uses of the trace; weights: by output, the cotangent that starts there.
+
+        None starts at an output of another size: its values differ.
+        """
+        outputs = {name: x for name, x in self.outputs.items() if name in weights and x.requires_grad}
+        starts = {name: x for name, x in outputs.items() if x.numel() == weights[name].size}
         nodes = _reached(starts.values())
         hooks = [node.register_hook(self._hook(node)) for node in nodes]
         floats = {name: x for name, x in self.leaves.items() if x.requires_grad}

@@ -20,9 +20,8 @@ class Shapes:
     def __init__(self, matching: Matching, lines: LineMap) -> None:
         self.matching, self.lines = matching, lines
         self.reference, self.port = matching.traces
-        self.known: dict[
-            int, set[Shape]
-        ] = {}  # of a root of the reference, all shapes that it is laid out in
+        # of each root of the reference the shapes that it is laid out in
+        self.known: dict[int, set[Shape]] = {}
         for value in self.reference:
             self.known.setdefault(value.root, set()).add(value.print.shape)
 

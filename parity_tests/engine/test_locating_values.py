@@ -239,6 +239,7 @@ def in_layers(x: torch.Tensor, members: int = 1) -> torch.Tensor:
 SHAPES = {  # where the reference has (3,) or (3, 3)
     'kept': (lambda x: x.sum(-1), lambda x: x.sum(-1, keepdim=True), 'keepdim=True'),
     'added': (lambda x: jnp.exp(x).sum(-1), lambda x: torch.exp(x)[None].sum(-1), '[None]'),
+    'broadcast': (lambda x: x.sum(-1), lambda x: torch.zeros(3, 1) + x.sum(-1), 'torch.zeros(3, 1) +'),
     'through layers': (lambda x: jax.nn.gelu(jnp.exp(x) @ jnp.ones((4, 3))), in_layers, 'x = x.expand('),
 }
 
@@ -268,7 +269,17 @@ def test_a_squeeze_left_out_is_said_to_be() -> None:
 def test_twin_other_layouts_on_the_way_are_none(name: str) -> None:
     reference, port, _ = SHAPES[name]
     shape = reference(X).shape
-    assert functions(reference, lambda x: port(x).reshape(shape)).forward == []
+    assert functions(reference, lambda x: port(x).reshape(-1, *shape)[0]).forward == []
+
+
+def test_an_output_of_another_size_is_found_where_its_values_part() -> None:
+    def port(x: torch.Tensor) -> torch.Tensor:
+        q, v = x[:, 0], x[:, 1:2]
+        advantage = q - v
+        return 2 * advantage
+
+    first, *_ = functions(lambda x: 2 * (x[:, 0] - x[:, 1]), port).forward
+    assert first.port.text == 'advantage = q - v'
 
 
 def test_writes_in_place_and_views_are_followed() -> None:
