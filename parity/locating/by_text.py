@@ -1,8 +1,9 @@
-"""The line whose text alone is to blame, in what was looked into and in an update."""
+"""The line whose text alone is to blame, in what was looked into, in an update and in how a port is made."""
 
 import functools
 from collections.abc import Sequence
 
+from parity.locating import initial
 from parity.locating.counterfactuals import Counterfactual, applied
 from parity.locating.divergence import Finding
 from parity.locating.looks import Look
@@ -42,6 +43,16 @@ def in_update(runs: Runs, explained: Finding | None) -> Finding | None:
         return None
     cause = explained.cause if explained and explained.cause else found[0]
     return of_text('update', '', cause, found[1])
+
+
+def in_params(runs: Runs, explained: Finding | None) -> Finding | None:
+    """The line on the way to initial values; explained: as in an update, its cause stays."""
+    run, margin = functools.partial(initial.made_anew, runs), functools.partial(initial.margin, runs)
+    found = Unlike(runs.pair, run, margin).cause()
+    if found is None:
+        return None
+    cause = explained.cause if explained and explained.cause else found[0]
+    return of_text('params', '', cause, found[1])
 
 
 def _margin(judge: Judge) -> float:

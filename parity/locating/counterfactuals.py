@@ -26,12 +26,14 @@ class Counterfactual:
     name: of the known difference that this would be; description: the change itself, from what to what.
     apply: makes it for the length of a context.
     line: the line of source that is another then; None where none is.
+    reference: the line of the reference's that says so; None where none is known to.
     """
 
     name: str
     description: str
     apply: Callable[[], AbstractContextManager[Any]]
     line: Line | None = None
+    reference: Line | None = None
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import dataclasses
 import difflib
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -50,14 +51,21 @@ def told(source: Source, reference: Source) -> Iterator[Difference]:
     for kind, start, stop, first, last in matcher.get_opcodes():
         if kind == 'insert' and start < len(ours):
             text = '\n'.join(translated(one, known) for one in theirs[first:last])
-            yield Difference(preceded(source, ours[start], text), LEFT_OUT)
+            yield _said(preceded(source, ours[start], text), LEFT_OUT, reference, theirs[first])
         if kind == 'delete':
             yield from (Difference(without(source, one), LEFT_OUT) for one in ours[start:stop])
         for own, other in zip(ours[start:stop], theirs[first:last], strict=False):
+            if isinstance(own, ast.Pass):
+                yield _said(preceded(source, own, translated(other, known)), LEFT_OUT, reference, other)
             pairs = list(zip(_expressions(own), _expressions(other), strict=False))
             alike = min((likeness(ast.unparse(a), translated(b, known)) for a, b in pairs), default=1.0)
-            for node, text in (part for pair in pairs for part in _parts(*pair, known)):
-                yield Difference(rewrite(source, _name(own, node, text), node, text), alike)
+            for node, its, text in (part for pair in pairs for part in _parts(*pair, known)):
+                yield _said(rewrite(source, _name(own, node, text), node, text), alike, reference, its)
+
+
+def _said(change: Counterfactual, alike: float, reference: Source, node: ast.stmt | ast.expr) -> Difference:
+    """A difference from what the reference says."""
+    return Difference(dataclasses.replace(change, reference=reference.line_of(node)), alike)
 
 
 def _statements(block: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
@@ -86,8 +94,8 @@ def _expressions(statement: ast.stmt) -> list[ast.expr]:
     return [node for node in ast.iter_child_nodes(statement) if isinstance(node, ast.expr)]
 
 
-def _parts(mine: ast.expr, its: ast.expr, known: Collection[str]) -> Iterator[tuple[ast.expr, str]]:
-    """(a part of the port's expression, the reference's text for it) where they differ, inner ones first."""
+def _parts(mine: ast.expr, its: ast.expr, known: Collection[str]) -> Iterator[tuple[ast.expr, ast.expr, str]]:
+    """(a part of the port's expression, the reference's, its text) where they differ, inner ones first."""
     if _same(mine, its, known):
         return
     ours, theirs = ([*ast.iter_child_nodes(one)] for one in (mine, its))
@@ -100,7 +108,7 @@ def _parts(mine: ast.expr, its: ast.expr, known: Collection[str]) -> Iterator[tu
             yield from _parts(a, b, known)
     if not isinstance(its, ast.Starred | ast.Slice):  # these are no expressions by themselves
         text = translated(its, known)
-        yield from [] if JAX.search(text) else [(mine, text)]
+        yield from [] if JAX.search(text) else [(mine, its, text)]
 
 
 def _arguments(mine: ast.Call, its: ast.Call) -> tuple[list[ast.AST], list[ast.AST]]:

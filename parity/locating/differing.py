@@ -13,6 +13,8 @@ from parity.verdict import StageResult
 ORDER = ('loss', 'grads', 'forward', 'actions', 'config', 'params', 'update', 'rollout')
 # Where to look for what a stage shows that is none of these: contractions are on the way to the losses.
 SHOWN_IN = {'contractions': 'loss'}
+# How parameters differ that cannot be copied.
+STRUCTURE = ('missing path', 'unexpected path', 'shape')
 Tell = Callable[[str], None]
 
 
@@ -31,17 +33,28 @@ def first_differing(
 ) -> list[StageResult]:
     """The first stage that differs, with the leaves that do; for a loss, its gradients as well.
 
+    A port whose parameters cannot be the reference's differs in params, whatever was asked for.
     loss: only its leaves count. Raises ParityError where the reference raises.
     """
     for stage in stages:
         tell(f'{stage} {dtype}')
         result = _differing(_compared(runs, stage, dtype), loss)
+        if result.outcome == 'error' and (misfit := _misfit(runs, dtype)):
+            return [misfit]
         if result.outcome != 'match':
             results = [result]
             if stage == 'loss' and result.outcome == 'mismatch':  # computed already
                 results.append(_differing(check_stage(runs, 'grads', dtype, reach=False), loss))
             return [result for result in results if result.outcome != 'match']
     return []
+
+
+def _misfit(runs: Runs, dtype: str) -> StageResult | None:
+    """The stage params, if the port has other parameters: with the reference's it computes nothing at all."""
+    if 'params' not in in_order(runs):
+        return None
+    result = _differing(_compared(runs, 'params', dtype), None)
+    return result if any(leaf.kind in STRUCTURE for leaf in result.leaves) else None
 
 
 def still_differs(runs: Runs, stage: StageResult, loss: str | None) -> bool:

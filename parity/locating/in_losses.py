@@ -93,7 +93,7 @@ class InLosses:
         """The lines that make modules with other settings, and defaults of modules' calls."""
         with applied(self.undone):
             rows = look.rows  # as they are now, not as they will be with a setting undone
-        if look.layers is None or not rows:
+        if look.layers is None or not (rows or look.fails):
             return []
         calls, modules = look.layers.reference, look.layers.loss.modules
         findings = []

@@ -74,13 +74,18 @@ def in_config(runs: Runs, record: Record, stage: StageResult, tell: Tell) -> Non
 def in_params(runs: Runs, record: Record, stage: StageResult, tell: Tell) -> None:
     """The initial parameters and the key."""
     findings = list(initial_findings(runs, stage.leaves))
-    if not any(finding.is_explained for finding in findings):
-        tell('params: what draws them')
+    tell('params: what draws them')
+    known = next((finding for finding in findings if finding.is_explained), None)
+    if unlike := by_text.in_params(runs, known):
+        findings = [unlike, *(finding for finding in findings if finding is not known)]
+    elif known is None:
         drawn = drawn_otherwise(runs, stage.leaves)
         explained = any(finding.is_explained for finding in drawn)
         findings = [*drawn, *findings] if explained else [*findings, *drawn]
         record.add(explained=explained or None)
     record.add(findings=tuple(findings))
+    if unlike:
+        record.add(explained=True)
 
 
 def raising(runs: Runs, record: Record, stage: StageResult) -> None:

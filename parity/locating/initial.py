@@ -16,7 +16,6 @@ from parity.locating.calls import frames_at, line_at
 from parity.locating.candidates import exchanged, source_changes
 from parity.locating.causes import Cause, Piece, find_cause
 from parity.locating.counterfactuals import Counterfactual, Source, found_or_none, source_at
-from parity.locating.differences import differences
 from parity.locating.divergence import Finding, Place
 from parity.locating.pieces import Budget
 from parity.locating.sources import Line, is_user
@@ -38,7 +37,7 @@ def drawn_otherwise(runs: Runs, leaves: Sequence[Leaf]) -> list[Finding]:
     if runs.pair.draws is None:
         return []
     budget = Budget(SECONDS)
-    cause, found = find_cause(Piece(functools.partial(_margin, runs), lambda: _candidates(runs, budget)))
+    cause, found = find_cause(Piece(functools.partial(margin, runs), lambda: _candidates(runs, budget)))
     if found is not None and found.line is not None:
         return [_finding(found.line, leaves, cause)]
     return [_finding(line, leaves, None) for line in reversed(_drawing_lines(runs)[-INNERMOST:])]
@@ -53,7 +52,7 @@ def _finding(line: Line, leaves: Sequence[Leaf], cause: Cause | None) -> Finding
     )
 
 
-def _margin(runs: Runs) -> float:
+def margin(runs: Runs) -> float:
     """Of a port made anew: 0 if it begins as the reference does, else how many leaves do not, and one."""
     differing = len(_differing(runs))
     return float(differing and differing + 1)
@@ -61,7 +60,7 @@ def _margin(runs: Runs) -> float:
 
 def _differing(runs: Runs) -> list[tuple[np.ndarray | None, np.ndarray]]:
     """(its own, the reference's) of the leaves in which a port made anew does not begin as the reference."""
-    state = _made_anew(runs).initial
+    state = made_anew(runs).initial
     found = {**state.params, **state.key_leaf()}
     pairs = ((found.get(path), leaf) for path, leaf in runs.reference64.stage('params').items())
     return [(a, b) for a, b in pairs if a is None or not np.array_equal(a, b, equal_nan=b.dtype.kind == 'f')]
@@ -75,20 +74,19 @@ def _is_scaled(mine: np.ndarray | None, its: np.ndarray) -> bool:
     return bool(np.allclose(mine, factor * its, rtol=1e-4, atol=1e-6 * np.abs(mine).max()))
 
 
-def _made_anew(runs: Runs) -> Runner:
+def made_anew(runs: Runs) -> Runner:
+    """The port, as it now is, made again."""
     return runs.new_port('float64', runs.reference64)
 
 
 def _candidates(runs: Runs, budget: Budget) -> Iterator[Counterfactual]:
-    """What the reference's `create` has otherwise; then the functions that draw.
+    """Names exchanged in `create`; then the functions that draw, in turn, for some are long.
 
-    Those that are soon done first; before them, if all is right but for its scale, the lines that draw and
-    those above them, backwards, but not the draws themselves.
+    Before these, if all is right but for its scale, the lines that draw and those above them, backwards, but
+    not the draws themselves.
     """
     sources = drawing_sources(_drawing_lines(runs))
-    create = getattr(runs.pair.load('reference'), 'create', None)
-    if create is not None and sources:
-        yield from budget.limit(iter(differences(sources[-1], Source.of(create))))
+    if sources:
         yield from budget.limit(exchanged(sources[-1]))
     differing = _differing(runs)
     if all(itertools.starmap(_is_scaled, differing)):
@@ -96,8 +94,8 @@ def _candidates(runs: Runs, budget: Budget) -> Iterator[Counterfactual]:
             for source in drawing_sources([line]):
                 for number in _statements_above(source, line.line):
                     yield from budget.spend(source_changes(source, number, without=VALUES))
-    for source in sorted(sources, key=lambda source: len(source.expressions())):
-        yield from budget.spend(source_changes(source))
+    in_turn = itertools.chain.from_iterable(itertools.zip_longest(*map(source_changes, sources)))
+    yield from budget.spend(change for change in in_turn if change)
 
 
 def _statements_above(source: Source, last: int) -> list[int]:
@@ -117,7 +115,7 @@ def drawing_sources(lines: Sequence[Line]) -> list[Source]:
 
 
 def _drawing_lines(runs: Runs, names: Sequence[str] = DRAWING) -> list[Line]:
-    return drawing_lines(runs.pair.draws or '', lambda: _made_anew(runs), names)
+    return drawing_lines(runs.pair.draws or '', lambda: made_anew(runs), names)
 
 
 def _lines_of_draws(runs: Runs, leaves: Sequence[np.ndarray]) -> list[Line]:
@@ -126,7 +124,7 @@ def _lines_of_draws(runs: Runs, leaves: Sequence[np.ndarray]) -> list[Line]:
     def is_theirs(drawn: Any) -> bool:
         return any(_is_scaled(np.asarray(drawn), leaf) for leaf in leaves)
 
-    found = drawing_lines(runs.pair.draws or '', lambda: _made_anew(runs), VALUES, is_theirs)
+    found = drawing_lines(runs.pair.draws or '', lambda: made_anew(runs), VALUES, is_theirs)
     return found or _drawing_lines(runs, VALUES)
 
 

@@ -39,7 +39,8 @@ def of_update(runs: Runs, finding: UpdateFinding, margins: Mapping[str, float]) 
 def of_text(stage: str, loss: str, cause: Cause, change: Counterfactual) -> Finding:
     """A line that says something else than the reference's as a place."""
     why = 'says something else than the reference, and all agrees if it does not'
-    return Finding(0, 'value', stage, loss, Place.of(change.line), None, why, cause=cause)
+    places = Place.of(change.line), Place.of(change.reference)
+    return Finding(0, 'value', stage, loss, *places, why, cause=cause)
 
 
 def merged(causes: list[Finding], rest: list[Finding], drawn: list[Finding]) -> list[Finding]:

@@ -20,6 +20,8 @@ from parity.locating.syntax import (
 REDUCTIONS = ('mean', 'sum', 'amin', 'amax', 'min', 'max')
 UNARY = ('exp', 'log', 'sqrt', 'tanh', 'abs', 'relu', 'sigmoid', 'softplus', 'square')
 CLAMPS = ('clamp', 'clip', 'clamp_min', 'clamp_max')
+# Of jax.random, and of what ports of it are called.
+DISTRIBUTIONS = ('uniform', 'normal', 'truncated_normal')
 PREFIXES = ('next_', 'target_')
 
 
@@ -246,6 +248,21 @@ def statistics(node: ast.expr, scope: Scope) -> Iterator[str]:
         yield renamed(node, 'rsample')
 
 
+def distributions(node: ast.expr, scope: Scope) -> Iterator[str]:
+    """The same key, shape and dtype, drawn from another distribution."""
+    name = call_name(node)
+    if name in DISTRIBUTIONS and isinstance(node, ast.Call) and node.args:
+        key, *rest = node.args[:1] + node.args[3 if name == 'truncated_normal' else 1 :][:2]
+        bounds: list[ast.expr] = [ast.Constant(-2.0), ast.Constant(2.0)]
+        for other in (other for other in DISTRIBUTIONS if other != name):
+            args = [key, *(bounds if other == 'truncated_normal' else []), *rest]
+            yield renamed(ast.Call(node.func, args, node.keywords), other)
+    if name in ('rand', 'randn', 'rand_like', 'randn_like') and isinstance(node, ast.Call):
+        yield renamed(
+            node, name.replace('randn', 'rand') if 'randn' in name else name.replace('rand', 'randn')
+        )
+
+
 # The likeliest first: of several that make a difference vanish the first is named.
 REWRITES = (
     Rewrite('other reduction', 'mean for min, min for max, sum for mean', reductions),
@@ -256,6 +273,7 @@ REWRITES = (
     Rewrite('added epsilon', 'a small number is added that the original does not add', epsilons),
     Rewrite('gradient at a tie', 'abs, min and max share or choose differently at equal values', ties),
     Rewrite('biased statistic or sample', 'ddof 0 against 1; a sample that stops the gradient', statistics),
+    Rewrite('other distribution', 'normal for truncated normal, uniform for normal', distributions),
     Rewrite('sign', 'a minus, a comparison or the sides of where', signs),
     Rewrite('other key', "s for s', online for target", keys),
     Rewrite('clip too many', 'a value is clipped that should not be', unclamped),

@@ -270,6 +270,51 @@ def test_initial_values_that_are_drawn_from_another_key() -> None:
     assert finding.cause.name == 'order of names'
 
 
+def test_a_layer_of_another_size_is_found_where_it_is_asked_for() -> None:
+    """With the reference's parameters, which do not fit, the port computes nothing."""
+    wrong = Substitution(
+        'iql.py',
+        "value_def = Value(\n            hidden_dims=config['value_hidden_dims']",
+        "value_def = Value(\n            hidden_dims=config['actor_hidden_dims']",
+    )
+    with planted('iql', wrong) as made:
+        found = parity.locate(made.pair, case=Case(sizes={'B': 3}), stage='loss')
+        verdict = parity.check(made.pair, cases=[Case(sizes={'B': 3})], stages=['params'])
+    assert {stage.worst.kind for _, stage in verdict.stages() if stage.worst} == {'shape'}
+    finding = first(found)
+    assert [stage.stage for stage in found.stages] == ['params']
+    assert finding.port is not None
+    assert finding.reference is not None
+    assert finding.port.text == "hidden_dims=config['actor_hidden_dims'],"
+    assert finding.reference.text == "hidden_dims=config['value_hidden_dims'],"
+    assert found.explained
+
+
+def test_other_initial_values_of_the_right_shape_do_not_hide_the_loss() -> None:
+    """The twin."""
+    with planted('iql', Substitution('layers.py', 'torch.float32, -1.0', 'torch.float32, -0.9')) as made:
+        found = parity.locate(made.pair, case=Case(sizes={'B': 3}), stage='loss')
+    assert found.outcome == 'match'
+
+
+def test_a_target_whose_copy_is_missing_is_found_where_it_was_made() -> None:
+    gone = Substitution('infom.py', 'network = network.copy_params(online, target)', 'pass')
+    with planted('infom', gone) as made:
+        finding = first(parity.locate(made.pair, case=Case(sizes={'B': 3}), stage='params'))
+    assert said(finding)[1:] == ('pass', 'target not started as a copy')
+    assert finding.reference is not None
+    assert finding.reference.text == 'network = network.copy_params(online, target)'
+
+
+def test_another_default_is_found_though_the_port_raises() -> None:
+    wrong = Substitution('networks.py', 'is_phi=False, info=False', 'is_phi=False, info=True')
+    with planted('hilp', wrong) as made:
+        finding = first(parity.locate(made.pair, case=Case(sizes={'B': 3})))
+    assert finding.port is not None
+    assert 'info=True' in finding.port.text
+    assert finding.why == 'the default of info is True, in the reference False'
+
+
 SCALES = {
     'torch.float32, -1.0) * float(': ('torch.float32, -1.0) / float(', 'surplus term'),
     'float(np.sqrt(np.float32(3) * variance))': ('float(np.float32(3) * variance)', 'missing term'),
