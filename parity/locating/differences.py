@@ -3,7 +3,7 @@
 import ast
 import copy
 import dataclasses
-import difflib
+import itertools
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -47,20 +47,69 @@ def told(source: Source, reference: Source) -> Iterator[Difference]:
     """The differences in the order of the port's statements."""
     known = source.function.__globals__
     ours, theirs = list(_statements(source.tree.body)), list(_statements(reference.tree.body))
-    matcher = difflib.SequenceMatcher(None, [*map(_key, ours)], [*map(_key, theirs)], autojunk=False)
-    for kind, start, stop, first, last in matcher.get_opcodes():
-        if kind == 'insert' and start < len(ours):
+    for start, stop, first, last in _blocks(ours, theirs, known):
+        if start == stop and start < len(ours):
             text = '\n'.join(translated(one, known) for one in theirs[first:last])
             yield _said(preceded(source, ours[start], text), LEFT_OUT, reference, theirs[first])
-        if kind == 'delete':
+        if first == last:
             yield from (Difference(without(source, one), LEFT_OUT) for one in ours[start:stop])
         for own, other in zip(ours[start:stop], theirs[first:last], strict=False):
             if isinstance(own, ast.Pass):
                 yield _said(preceded(source, own, translated(other, known)), LEFT_OUT, reference, other)
-            pairs = list(zip(_expressions(own), _expressions(other), strict=False))
-            alike = min((likeness(ast.unparse(a), translated(b, known)) for a, b in pairs), default=1.0)
+            alike = _likeness(own, other, known)
+            pairs = zip(_expressions(own), _expressions(other), strict=False)
             for node, its, text in (part for pair in pairs for part in _parts(*pair, known)):
                 yield _said(rewrite(source, _name(own, node, text), node, text), alike, reference, its)
+
+
+def _blocks(
+    ours: Sequence[ast.stmt], theirs: Sequence[ast.stmt], known: Collection[str]
+) -> Iterator[tuple[int, int, int, int]]:
+    """(start, stop) of ours and of theirs that correspond: pairs of statements, and what is between them.
+
+    As many pairs of the same meaning as there can be, in order, and of these the most alike: which of several
+    assignments to a name is missing shows in what they say.
+    """
+    pairs = [*_pairs(ours, theirs, known), (len(ours), len(theirs))]
+    start = first = 0
+    for stop, last in pairs:
+        if (start, first) != (stop, last):
+            yield start, stop, first, last
+        start, first = stop + 1, last + 1
+        if stop < len(ours):
+            yield stop, start, last, first
+
+
+def _pairs(
+    ours: Sequence[ast.stmt], theirs: Sequence[ast.stmt], known: Collection[str]
+) -> list[tuple[int, int]]:
+    """The longest common subsequence by `_key`, of those the one with the greatest sum of likenesses."""
+    keys = [_key(one) for one in ours], [_key(one) for one in theirs]
+    # best[i][j]: the score of ours from i on and theirs from j on, and the pair that it begins with
+    best = [[0.0] * (len(theirs) + 1) for _ in range(len(ours) + 1)]
+    scores: dict[tuple[int, int], float] = {}
+    for i, j in itertools.product(reversed(range(len(ours))), reversed(range(len(theirs)))):
+        best[i][j] = max(best[i + 1][j], best[i][j + 1])
+        if keys[0][i] == keys[1][j]:
+            more = len(ours) + _likeness(ours[i], theirs[j], known)
+            if more + best[i + 1][j + 1] >= best[i][j]:
+                best[i][j], scores[i, j] = more + best[i + 1][j + 1], more
+    found, i, j = [], 0, 0
+    while i < len(ours) and j < len(theirs):
+        if (i, j) in scores and best[i][j] == scores[i, j] + best[i + 1][j + 1]:
+            found.append((i, j))
+            i, j = i + 1, j + 1
+        elif best[i][j] == best[i + 1][j]:
+            i += 1
+        else:
+            j += 1
+    return found
+
+
+def _likeness(own: ast.stmt, other: ast.stmt, known: Collection[str]) -> float:
+    """How alike two statements are, from 0 to 1: their least alike expressions are."""
+    pairs = zip(_expressions(own), _expressions(other), strict=False)
+    return min((likeness(ast.unparse(a), translated(b, known)) for a, b in pairs), default=1.0)
 
 
 def _said(change: Counterfactual, alike: float, reference: Source, node: ast.stmt | ast.expr) -> Difference:

@@ -115,6 +115,43 @@ def test_statements_too_many_and_too_few() -> None:
         assert port(x).item() == reference(x).item() == 6
 
 
+def test_of_several_assignments_to_a_name_the_one_that_is_missing() -> None:
+    def reference(x: Any) -> Any:
+        x = torch.exp(x)
+        x = x - x.mean()
+        x = x * 2
+        return x
+
+    def port(x: Any) -> Any:
+        x = torch.exp(x)
+        x = x * 2
+        return x
+
+    (change,) = differences(Source.of(port), Source.of(reference))
+    assert change.name == 'statement left out'
+    assert change.description.endswith('`x = x - x.mean()`')
+    assert change.reference is not None
+    assert change.reference.text == 'x = x - x.mean()'
+    with applied([change]):
+        assert port(torch.ones(2)).tolist() == [0, 0]
+
+
+def test_a_pass_is_no_statement() -> None:
+    def reference(x: Any) -> Any:
+        for _ in range(2):
+            x = x + 1
+        return x
+
+    def port(x: Any) -> Any:
+        for _ in range(2):
+            pass
+        return x
+
+    (change,) = differences(Source.of(port), Source.of(reference))
+    with applied([change]):
+        assert port(0) == 2
+
+
 def test_what_is_no_expression_by_itself_is_changed_with_what_it_is_in() -> None:
     def reference(f: Any, x: Any) -> Any:
         return f(*x[1:])
