@@ -4,9 +4,10 @@ import ast
 import copy
 import dataclasses
 import itertools
+import operator
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from parity.locating.candidates import preceded, rewrite, without
 from parity.locating.counterfactuals import Counterfactual, Source
@@ -85,24 +86,21 @@ def _pairs(
 ) -> list[tuple[int, int]]:
     """The longest common subsequence by `_key`, of those the one with the greatest sum of likenesses."""
     keys = [_key(one) for one in ours], [_key(one) for one in theirs]
-    # best[i][j]: the score of ours from i on and theirs from j on, and the pair that it begins with
-    best = [[0.0] * (len(theirs) + 1) for _ in range(len(ours) + 1)]
-    scores: dict[tuple[int, int], float] = {}
+    # of ours from i on and theirs from j on: the best score, and its pairs, each with those after it
+    best: list[list[tuple[float, Any]]] = [[(0.0, ())] * (len(theirs) + 1) for _ in range(len(ours) + 1)]
     for i, j in itertools.product(reversed(range(len(ours))), reversed(range(len(theirs)))):
-        best[i][j] = max(best[i + 1][j], best[i][j + 1])
+        options = [best[i + 1][j], best[i][j + 1]]
         if keys[0][i] == keys[1][j]:
-            more = len(ours) + _likeness(ours[i], theirs[j], known)
-            if more + best[i + 1][j + 1] >= best[i][j]:
-                best[i][j], scores[i, j] = more + best[i + 1][j + 1], more
-    found, i, j = [], 0, 0
-    while i < len(ours) and j < len(theirs):
-        if (i, j) in scores and best[i][j] == scores[i, j] + best[i + 1][j + 1]:
-            found.append((i, j))
-            i, j = i + 1, j + 1
-        elif best[i][j] == best[i + 1][j]:
-            i += 1
-        else:
-            j += 1
+            score, rest = best[i + 1][j + 1]
+            score += len(ours) + _likeness(
+                ours[i], theirs[j], known
+            )  # a pair counts more than all likenesses
+            options.insert(0, (score, ((i, j), rest)))
+        best[i][j] = max(options, key=operator.itemgetter(0))
+    found, (_, chain) = [], best[0][0]
+    while chain:
+        pair, chain = chain
+        found.append(pair)
     return found
 
 

@@ -76,16 +76,14 @@ def in_params(runs: Runs, record: Record, stage: StageResult, tell: Tell) -> Non
     findings = list(initial_findings(runs, stage.leaves))
     tell('params: what draws them')
     known = next((finding for finding in findings if finding.is_explained), None)
+    explained = None
     if unlike := by_text.in_params(runs, known):
-        findings = [unlike, *(finding for finding in findings if finding is not known)]
+        findings, explained = [unlike, *(finding for finding in findings if finding is not known)], True
     elif known is None:
         drawn = drawn_otherwise(runs, stage.leaves)
-        explained = any(finding.is_explained for finding in drawn)
+        explained = any(finding.is_explained for finding in drawn) or None
         findings = [*drawn, *findings] if explained else [*findings, *drawn]
-        record.add(explained=explained or None)
-    record.add(findings=tuple(findings))
-    if unlike:
-        record.add(explained=True)
+    record.add(findings=tuple(findings), explained=explained)
 
 
 def raising(runs: Runs, record: Record, stage: StageResult) -> None:
