@@ -91,16 +91,16 @@ class Runner:
         self.drift = drift
         self.side, self.pair, self.inputs, self.leader, self.move = side, pair, inputs, leader, move
         self.states: list[State] = []
-        self._results: dict[str, Arrays] = {}
         self.batch = trees.astype(inputs.batch, side.dtype)
         self.extra = trees.astype(inputs.extra, side.dtype)
         self.initial = side.state()
+        # with other parameters than the reference's nothing else can be computed
+        self._results: dict[str, Arrays] = {'params': {**self.initial.params, **self.initial.key_leaf()}}
 
     def stage(self, name: str) -> Arrays:
         """The leaves of a stage."""
         if name not in self._results:
-            if name != 'params':  # a port with other parameters cannot be given the reference's
-                self.side.restore(self.start)
+            self.side.restore(self.start)
             getattr(self, f'_{name}')()
         return self._results[name]
 
@@ -111,9 +111,6 @@ class Runner:
     def start(self) -> State:
         """The given state, in the precision of the side; one object, so that a side knows it again."""
         return self.move(self.inputs.state.astype(self.side.dtype))
-
-    def _params(self) -> None:
-        self._results['params'] = {**self.initial.params, **self.initial.key_leaf()}
 
     def _forward(self) -> None:
         self._results['forward'] = self.side.forward(*self.networks())

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Sequence
 
 from parity.locating import initial
+from parity.locating.causes import Cause
 from parity.locating.counterfactuals import Counterfactual, applied
 from parity.locating.divergence import Finding
 from parity.locating.looks import Look
@@ -38,21 +39,23 @@ def in_update(runs: Runs, explained: Finding | None) -> Finding | None:
     """
     judge = Judge(runs, stage='update')
     unlike = Unlike(runs.pair, judge.leaves, judge.margin)
-    found = unlike.cause(shown=explained.port if explained else None)
-    if found is None:
-        return None
-    cause = explained.cause if explained and explained.cause else found[0]
-    return of_text('update', '', cause, found[1])
+    return _keeping('update', unlike.cause(shown=explained.port if explained else None), explained)
 
 
 def in_params(runs: Runs, explained: Finding | None) -> Finding | None:
     """The line on the way to initial values; explained: as in an update, its cause stays."""
     run, margin = functools.partial(initial.made_anew, runs), functools.partial(initial.margin, runs)
-    found = Unlike(runs.pair, run, margin).cause()
+    return _keeping('params', Unlike(runs.pair, run, margin).cause(), explained)
+
+
+def _keeping(
+    stage: str, found: tuple[Cause, Counterfactual] | None, explained: Finding | None
+) -> Finding | None:
+    """What was found as a place, with the cause that is known already if there is one."""
     if found is None:
         return None
-    cause = explained.cause if explained and explained.cause else found[0]
-    return of_text('params', '', cause, found[1])
+    cause, change = found
+    return of_text(stage, '', explained.cause if explained and explained.cause else cause, change)
 
 
 def _margin(judge: Judge) -> float:

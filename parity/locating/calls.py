@@ -53,12 +53,13 @@ def line_at(frame: types.FrameType) -> Line:
     return Line(frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_qualname)
 
 
-def passed(error: BaseException) -> Iterator[tuple[types.FrameType, int]]:
-    """The frames that an exception passed, outermost first, without the engine's."""
+def passed(error: BaseException) -> Iterator[Line]:
+    """The lines that an exception passed, outermost first, without the engine's."""
     traceback = error.__traceback__
     while traceback is not None:
-        if not is_engine(traceback.tb_frame.f_code.co_filename):
-            yield traceback.tb_frame, traceback.tb_lineno
+        code = traceback.tb_frame.f_code
+        if not is_engine(code.co_filename):
+            yield Line(code.co_filename, traceback.tb_lineno, code.co_qualname)
         traceback = traceback.tb_next
 
 

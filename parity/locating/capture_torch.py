@@ -149,7 +149,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has
                     list(starts.values()), list(floats.values()), sent, allow_unused=True
                 )
             except Exception as error:  # an operation without a derivative, or a user's own
-                self.trace.failure = error, self._without_derivative(nodes) or _lines_of(error)
+                self.trace.failure = (
+                    error,
+                    self._without_derivative(nodes) or _lines_of(error),
+                )
             else:
                 for leaf, total in zip(floats.values(), totals, strict=True):
                     if total is not None:
@@ -230,8 +233,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has
 
 def _lines_of(error: Exception) -> Stack:
     """The lines through which an error was raised, innermost first."""
-    frames = [Line(f.f_code.co_filename, line, f.f_code.co_qualname) for f, line in passed(error)]
-    return user_stack(frames[::-1])
+    return user_stack([*passed(error)][::-1])
 
 
 @dataclass(frozen=True)

@@ -166,16 +166,16 @@ def _gives(line: Line, name: str, outer: Made) -> bool:
 
     outer: the calls around it. What its function was given itself, and passes on as `**kwargs`, is known.
     """
-    return any(
-        keyword.arg == name
-        or (keyword.arg is None and (not _is_rest(keyword, line) or not outer or name in outer[0].arguments))
-        for keyword in _keywords(line)
-    )
-
-
-def _is_rest(keyword: ast.keyword, line: Line) -> bool:
-    """Whether what is given as `**` is the `**kwargs` of the function that a line is in."""
-    return isinstance(keyword.value, ast.Name) and keyword.value.id in _rests_at(line)
+    keywords = _keywords(line)
+    if any(keyword.arg == name for keyword in keywords):
+        return True
+    within = [keyword.value for keyword in keywords if keyword.arg is None]
+    if not within:
+        return False
+    rests = _rests_at(line)
+    if outer and all(isinstance(value, ast.Name) and value.id in rests for value in within):
+        return name in outer[0].arguments
+    return True
 
 
 def _chosen(name: str, made: Made) -> Line | None:

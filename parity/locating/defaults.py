@@ -114,7 +114,7 @@ def raised(runs: Runs, stage: str) -> Finding:
             runs.port64.stage(stage)
     except Exception as error:  # a port can fail in any way
         why = f'raises {type(error).__name__}: {error}'
-        frames = [Line(f.f_code.co_filename, number, f.f_code.co_qualname) for f, number in passed(error)]
-        own = [frame for frame in frames if is_user(frame.file)]
-        line = next(reversed(own or frames), None)
+        lines = list(passed(error))
+        own = [line for line in lines if is_user(line.file)]
+        line = next(reversed(own or lines), None)
     return Finding(0, 'error', stage, '', Place.of(line), None, why)

@@ -18,13 +18,13 @@ from parity.locating.causes import Cause, Piece, find_cause
 from parity.locating.counterfactuals import Counterfactual, Source, found_or_none, source_at
 from parity.locating.divergence import Finding, Place
 from parity.locating.pieces import Budget
+from parity.locating.rewrites import DISTRIBUTIONS
 from parity.locating.sources import Line, is_user
 from parity.runs import Runs
 from parity.stages import Runner
 
 # What draws random numbers or makes keys.
 DRAWING = (*KINDS, 'truncated_normal', 'split', 'fold_in')
-VALUES = ('uniform', 'normal', 'truncated_normal')
 SECONDS = 30.0
 INNERMOST = 2
 
@@ -60,8 +60,7 @@ def margin(runs: Runs) -> float:
 
 def _differing(runs: Runs) -> list[tuple[np.ndarray | None, np.ndarray]]:
     """(its own, the reference's) of the leaves in which a port made anew does not begin as the reference."""
-    state = made_anew(runs).initial
-    found = {**state.params, **state.key_leaf()}
+    found = made_anew(runs).stage('params')
     pairs = ((found.get(path), leaf) for path, leaf in runs.reference64.stage('params').items())
     return [(a, b) for a, b in pairs if a is None or not np.array_equal(a, b, equal_nan=b.dtype.kind == 'f')]
 
@@ -93,7 +92,7 @@ def _candidates(runs: Runs, budget: Budget) -> Iterator[Counterfactual]:
         for line in reversed(_lines_of_draws(runs, [leaf for _, leaf in differing])):
             for source in drawing_sources([line]):
                 for number in _statements_above(source, line.line):
-                    yield from budget.spend(source_changes(source, number, without=VALUES))
+                    yield from budget.spend(source_changes(source, number, without=DISTRIBUTIONS))
     in_turn = itertools.chain.from_iterable(itertools.zip_longest(*map(source_changes, sources)))
     yield from budget.spend(change for change in in_turn if change)
 
@@ -124,8 +123,8 @@ def _lines_of_draws(runs: Runs, leaves: Sequence[np.ndarray]) -> list[Line]:
     def is_theirs(drawn: Any) -> bool:
         return any(_is_scaled(np.asarray(drawn), leaf) for leaf in leaves)
 
-    found = drawing_lines(runs.pair.draws or '', lambda: made_anew(runs), VALUES, is_theirs)
-    return found or _drawing_lines(runs, VALUES)
+    found = drawing_lines(runs.pair.draws or '', lambda: made_anew(runs), DISTRIBUTIONS, is_theirs)
+    return found or _drawing_lines(runs, DISTRIBUTIONS)
 
 
 def drawing_lines(

@@ -22,6 +22,7 @@ UNARY = ('exp', 'log', 'sqrt', 'tanh', 'abs', 'relu', 'sigmoid', 'softplus', 'sq
 CLAMPS = ('clamp', 'clip', 'clamp_min', 'clamp_max')
 # Of jax.random, and of what ports of it are called.
 DISTRIBUTIONS = ('uniform', 'normal', 'truncated_normal')
+OF_TORCH = {'rand': 'randn', 'randn': 'rand', 'rand_like': 'randn_like', 'randn_like': 'rand_like'}
 PREFIXES = ('next_', 'target_')
 
 
@@ -257,10 +258,8 @@ def distributions(node: ast.expr, scope: Scope) -> Iterator[str]:
         for other in (other for other in DISTRIBUTIONS if other != name):
             args = [key, *(bounds if other == 'truncated_normal' else []), *rest]
             yield renamed(ast.Call(node.func, args, node.keywords), other)
-    if name in ('rand', 'randn', 'rand_like', 'randn_like') and isinstance(node, ast.Call):
-        yield renamed(
-            node, name.replace('randn', 'rand') if 'randn' in name else name.replace('rand', 'randn')
-        )
+    if name in OF_TORCH and isinstance(node, ast.Call):
+        yield renamed(node, OF_TORCH[name])
 
 
 # The likeliest first: of several that make a difference vanish the first is named.

@@ -30,13 +30,12 @@ class Shapes:
 
         One that depends on no input takes its shape from others, and only tells if it is alone.
         """
-        names = (name for name in self.reference.outputs if name in self.port.outputs)
-        both = {name: (self.reference[self.reference.outputs[name]], self._output(name)) for name in names}
+        mine, theirs = self.port.outputs, self.reference.outputs
+        both = {
+            name: (self.reference[theirs[name]], self.port[mine[name]]) for name in theirs if name in mine
+        }
         odd = {name: pair for name, pair in both.items() if pair[0].print.shape != pair[1].print.shape}
         return {name: pair for name, pair in odd.items() if not pair[1].constant} or odd
-
-    def _output(self, name: str) -> Value:
-        return self.port[self.port.outputs[name]]
 
     def suspects(self, other: Value, output: Value) -> list[Suspect]:
         """The lines that may be to blame for the shape of an output, the likeliest first."""
