@@ -1,6 +1,7 @@
 """On what the two sides compute and how: their devices, their variants, the precision of matrix products."""
 
 import contextlib
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -50,24 +51,30 @@ class Execution:
         return ' '.join(words + ['--tf32'] * self.tf32)
 
     def described(self) -> dict[str, str]:
-        """What a report says of it, by name; nothing where both sides are on the CPU as they are written."""
-        if self == Execution():
-            return {}
-        on_gpu = {self.device, self.reference_device} != {'cpu'}
+        """What a report says of it, by name."""
+        where = {'port on': _named(self.device), 'reference on': self.reference_device}
         precision = {'TF32': 'on' if self.tf32 else 'off', 'reduced-precision reductions': 'off'}
         return {
-            'port on': _named(self.device),
-            'reference on': self.reference_device,
+            **(where if self != Execution() else {}),
             **({'variant': self.variant} if self.variant else {}),
-            **(precision if on_gpu else {}),
+            **({'subnormal numbers': 'zero on both sides'} if self._on_cpu else precision),
         }
+
+    @property
+    def _on_cpu(self) -> bool:
+        return self.device == self.reference_device == 'cpu'
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """Torch's precision switches set, whatever they were; afterwards as they were."""
-        if self.device == 'cpu':
+        """With a GPU, torch's precision switches set, whatever they were; on the CPU, subnormal numbers zero.
+
+        Afterwards they are as they were, except in threads that torch starts meanwhile, which keep theirs.
+        """
+        with _flushing() if self._on_cpu else self._switched():
             yield
-            return
+
+    @contextlib.contextmanager
+    def _switched(self) -> Iterator[None]:
         import torch
 
         products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
@@ -83,6 +90,22 @@ class Execution:
             yield
         finally:
             _set(before)
+
+
+@contextlib.contextmanager
+def _flushing() -> Iterator[None]:
+    """Torch makes subnormal numbers zero in this thread, as XLA does on a CPU whatever the thread's mode is.
+
+    Else what one side rounds to zero is 5e-310 in the other, whose logarithm and its gradient are finite.
+    """
+    import torch
+
+    before = sys.float_info.min / 2 == 0  # torch has no getter
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(before)
 
 
 def _set(switches: Mapping[tuple[object, str], bool]) -> None:

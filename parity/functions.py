@@ -79,7 +79,8 @@ def check_functions(
         results = tuple(check_stage(runs, stage, dtype) for stage in stages for dtype in dtypes)
         command = f'parity.check_functions({again})  # inputs of case {i}'
         cases.append(CaseResult(f'case {i}', f'case {i}: {runs.described}', command, results))
-    return Verdict(pair.name, tuple(cases), versions(), time.perf_counter() - started)
+    where = {**versions(), **Execution(device).described()}
+    return Verdict(pair.name, tuple(cases), where, time.perf_counter() - started)
 
 
 class FunctionRuns(Runs):

@@ -28,7 +28,8 @@ class Locating:
             call_of(runs, loss)
             self.stages = [name for name in self.stages if name in ('loss', 'grads')]
         described = runs.described if isinstance(runs, FunctionRuns) else runs.case.describe()
-        self.record = Record(Divergence(runs.pair.name, described, command, versions=versions()))
+        where = {**versions(), **runs.execution.described()}
+        self.record = Record(Divergence(runs.pair.name, described, command, versions=where))
 
     def divergence(self) -> Divergence:
         """What differs in float64, located; or else what differs in float32 alone."""

@@ -1,16 +1,18 @@
 """Devices, variants and precision: what cannot be done here is not_run, the rest is done as asked."""
 
+import contextlib
 import dataclasses
 import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from parity import Case, Pair, check, registered
+from parity import Case, Pair, Verdict, check, check_functions, registered
 from parity.cli import app
 from parity.errors import ParityError
 from parity.execution import Execution
@@ -59,10 +61,11 @@ def test_unknown_names_are_refused() -> None:
 
 
 def test_reports_say_where_it_ran_and_how() -> None:
-    assert Execution().described() == {}
+    assert Execution().described() == {'subnormal numbers': 'zero on both sides'}
     described = Execution('cuda', tf32=True, variant='compiled').described()
     assert described['TF32'] == 'on'
     assert described['variant'] == 'compiled'
+    assert 'subnormal numbers' not in described
     assert Execution('cuda').described()['TF32'] == 'off'
     assert Execution('cuda', tf32=True).command('parity check x') == 'parity check x --device cuda --tf32'
 
@@ -78,6 +81,48 @@ def test_precision_is_set_and_put_back(request: pytest.FixtureRequest) -> None:
     assert products.allow_tf32
     with Execution('cuda', tf32=True).applied():
         assert torch.backends.cudnn.allow_tf32
+
+
+def keeps_subnormal_numbers() -> bool:
+    return float(torch.tensor(1e-40) * 3) > 0
+
+
+@pytest.mark.parametrize('before', [True, False])
+def test_subnormal_numbers_are_zero_meanwhile(before: bool, request: pytest.FixtureRequest) -> None:
+    request.addfinalizer(lambda: torch.set_flush_denormal(False))
+    torch.set_flush_denormal(not before)
+    assert keeps_subnormal_numbers() is before
+    with contextlib.suppress(ZeroDivisionError), Execution().applied():
+        with Execution().applied():
+            assert not keeps_subnormal_numbers()
+        assert not keeps_subnormal_numbers()
+        _ = 1 / 0
+    assert keeps_subnormal_numbers() is before
+
+
+@pytest.mark.parametrize('where', [{'device': 'cuda'}, {'reference_device': 'cuda'}])
+def test_twin_a_gpu_keeps_them(where: dict[str, str]) -> None:
+    with Execution(**where).applied():  # type: ignore[arg-type]
+        assert keeps_subnormal_numbers()
+
+
+def logarithms(dtype: str) -> Verdict:
+    """Of what is too small to be a normal number in this precision."""
+    factor = {'float32': 1e-10, 'float64': 1e-290}[dtype]
+    reference = lambda x: jnp.log(x * factor)  # noqa: E731
+    port = lambda x: torch.log(x * factor)  # noqa: E731
+    return check_functions(reference, port, (np.float32([1e-30, 1.0]),), dtypes=[dtype])
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'float64'])
+def test_a_number_that_xla_makes_zero_is_no_difference(dtype: str) -> None:
+    logarithms(dtype).raise_if_mismatch()
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'float64'])
+def test_twin_it_is_one_where_torch_keeps_it(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, 'set_flush_denormal', lambda mode: True)
+    assert logarithms(dtype).outcome == 'mismatch'
 
 
 TRACED: list[bool] = []
