@@ -11,7 +11,6 @@ import sys
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import Any
 from unittest import mock
@@ -23,10 +22,11 @@ from parity.locating.counterfactuals import Counterfactual
 from parity.locating.divergence import Finding, Place
 from parity.locating.interception import PLAIN, ModuleCall
 from parity.locating.signatures import line_of_argument
-from parity.locating.sources import Line, is_engine, is_user
+from parity.locating.sources import Line, is_engine, is_user, nodes_of
 
 OF_FLAX = {'name', 'parent'}
 NOT_GIVEN = object()
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 DEPTH = 12  # calls that are kept of how a module was made
 
 
@@ -196,21 +196,13 @@ def _line_of_keyword(line: Line, name: str) -> int:
 
 def _keywords(line: Line) -> list[ast.keyword]:
     """Those of the calls that begin at a line."""
-    nodes = _nodes(line)
+    nodes = nodes_of(line.file)
     calls = (node for node in nodes if isinstance(node, ast.Call) and node.lineno == line.line)
     return [keyword for call in calls for keyword in call.keywords]
 
 
 def _rests_at(line: Line) -> set[str]:
     """The names of `**kwargs` in the heads of the functions around a line."""
-    functions = (node for node in _nodes(line) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+    functions = (node for node in nodes_of(line.file) if isinstance(node, FUNCTIONS))
     around = (node for node in functions if node.lineno <= line.line <= (node.end_lineno or 0))
     return {node.args.kwarg.arg for node in around if node.args.kwarg}
-
-
-def _nodes(line: Line) -> list[ast.AST]:
-    """The syntax tree of a line's file."""
-    try:
-        return list(ast.walk(ast.parse(Path(line.file).read_text())))
-    except (OSError, SyntaxError):
-        return []

@@ -1,9 +1,11 @@
 """Lines of source code: where a value was computed, from the innermost call outwards."""
 
+import ast
 import functools
 import linecache
 import os
 import sysconfig
+from pathlib import Path
 from typing import NamedTuple
 
 _ENGINE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -33,6 +35,15 @@ class Line(NamedTuple):
 
 # Innermost first. The frames of one call, or of the call in which a value was made.
 Stack = tuple[Line, ...]
+
+
+@functools.lru_cache(maxsize=32)
+def nodes_of(file: str) -> tuple[ast.AST, ...]:
+    """The nodes of a file's syntax tree, to be read only; none of what is no file of Python."""
+    try:
+        return tuple(ast.walk(ast.parse(Path(file).read_text())))
+    except (OSError, SyntaxError):
+        return ()
 
 
 @functools.cache

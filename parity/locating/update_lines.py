@@ -7,12 +7,11 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from parity.locating.calls import frames_at, stack_of
 from parity.locating.losses import homes, without_collection
-from parity.locating.sources import Line, Stack, is_user
+from parity.locating.sources import Line, Stack, is_user, nodes_of
 from parity.locating.updates import UpdateFinding
 from parity.runs import Runs
 
@@ -139,7 +138,7 @@ def _makings(side: Any) -> Iterator[Line]:
     else:
         optimizer, owners = side.agent.network.tx, [*type(side.agent).__mro__, type(side.agent.network)]
     for file in dict.fromkeys(_files(owners)):
-        for node in ast.walk(ast.parse(Path(file).read_text())):
+        for node in nodes_of(file):
             if isinstance(node, ast.Attribute) and node.attr == type(optimizer).__name__:
                 yield Line(file, node.lineno, type(optimizer).__name__)
 
