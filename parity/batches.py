@@ -14,7 +14,8 @@ from typing import Literal, get_args
 import numpy as np
 
 from parity.errors import ParityError
-from parity.trees import Arrays, short_dtype, summary
+from parity.summaries import short_dtype, summary
+from parity.trees import Arrays
 
 # How the values of a generated case are chosen, beside their sizes:
 #   plain      ordinary values

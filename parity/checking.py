@@ -74,15 +74,18 @@ def check(
 
 def versions() -> dict[str, str]:
     """The versions of everything that computes."""
+    found = {'python': platform.python_version(), 'machine': platform.machine()}
+    return {**found, **{package: _version(package) for package in PACKAGES}}
+
+
+@functools.cache  # looking it up reads files
+def _version(package: str) -> str:
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {'python': platform.python_version(), 'machine': platform.machine()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = 'not installed'
-    return found
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return 'not installed'
 
 
 def _tell_case(tell: Progress, which: str, line: str) -> None:

@@ -1,19 +1,25 @@
 """Two sets of leaves against their tolerances: structure first, then every value, worst first."""
 
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
 
+from parity.chunks import Chunk, Piece, chunks
 from parity.errors import ParityError
+from parity.summaries import summaries, summary
 from parity.tolerances import Tolerance
-from parity.trees import Arrays, Part, parts_of, summary
+from parity.trees import Arrays
 
 Kind = Literal['missing path', 'unexpected path', 'shape', 'dtype', 'non-finite', 'value']
 
+# The error, allowed error and margin where structure differs.
+UNEQUAL, EXACTLY = (np.inf, 0.0, np.inf), 'structure is compared exactly'
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Leaf:
     """The result for one path.
 
@@ -63,106 +69,127 @@ def compare(
             next_step='check that the stage applies to this pair: parity list',
         )
     paths = list(dict.fromkeys([*reference, *port]))
-    leaves = [_compare_leaf(path, reference, port, truth, tolerances, places) for path in paths]
+    kinds = {path: _structure(reference.get(path), port.get(path)) for path in paths}
+    other = {path: kind for path, kind in kinds.items() if kind}
+    alike = {path: reference[path] for path in paths if path not in other}
+    leaves = [_structural(path, kind, reference.get(path), port.get(path)) for path, kind in other.items()]
+    leaves += _values(alike, port, truth, tolerances, places)
+    return worst_first(leaves)
+
+
+def worst_first(leaves: Iterable[Leaf]) -> list[Leaf]:
+    """The leaves, the largest margin first."""
     return sorted(leaves, key=lambda leaf: -leaf.margin)
 
 
-def _compare_leaf(
-    path: str,
-    reference: Arrays,
-    port: Arrays,
-    truth: Arrays,
-    tolerances: Mapping[str, Tolerance],
-    places: bool,
-) -> Leaf:
-    kind = _structure(reference.get(path), port.get(path), places)
-    if kind is not None:
-        return _structural(path, kind, reference.get(path), port.get(path))
-    return _values(path, reference[path], port[path], truth[path], tolerances[path])
-
-
-def _structure(reference: np.ndarray | None, port: np.ndarray | None, places: bool) -> Kind | None:
+def _structure(reference: np.ndarray | None, port: np.ndarray | None) -> Kind | None:
     if port is None:
         return 'missing path'
     if reference is None:
         return 'unexpected path'
     if reference.shape != port.shape:
         return 'shape'
-    if reference.dtype != port.dtype:
-        return 'dtype'
-    return None if _same_non_finite(reference, port, places) else 'non-finite'
-
-
-def _same_non_finite(reference: np.ndarray, port: np.ndarray, places: bool) -> bool:
-    if reference.dtype.kind != 'f':
-        return True
-    return all(_same_in(reference[part], port[part], places) for part in parts_of(reference.shape))
-
-
-def _same_in(reference: np.ndarray, port: np.ndarray, places: bool) -> bool:
-    one, other = np.isfinite(reference), np.isfinite(port)
-    if places or one.all():
-        return bool((one == other).all())
-    odd = ~(one & other)
-    return np.array_equal(reference[odd], port[odd], equal_nan=True)
+    return 'dtype' if reference.dtype != port.dtype else None
 
 
 def _structural(path: str, kind: Kind, reference: np.ndarray | None, port: np.ndarray | None) -> Leaf:
     expected, found = ('absent' if side is None else summary(side) for side in (reference, port))
-    where = _first_non_finite(reference, port) if kind == 'non-finite' else ()
-    return Leaf(path, kind, expected, found, np.inf, 0.0, np.inf, where, 'structure is compared exactly')
-
-
-def _first_non_finite(reference: np.ndarray | None, port: np.ndarray | None) -> tuple[int, ...]:
-    assert reference is not None
-    assert port is not None
-    for part in parts_of(reference.shape):
-        a, b = reference[part], port[part]
-        odd = ~(np.isfinite(a) & np.isfinite(b)) & ~((a == b) | (np.isnan(a) & np.isnan(b)))
-        if odd.any():
-            return _index_in(part, np.argwhere(odd)[0])
-    raise AssertionError('nothing differs')
-
-
-def _index_in(part: Part, index: Sequence[int] | np.ndarray) -> tuple[int, ...]:
-    """The index in the whole of an index in a part of it."""
-    starts = [cut.start for cut in part if isinstance(cut, slice)]
-    starts += [0] * (len(index) - len(starts))
-    return tuple(int(start + i) for start, i in zip(starts, index, strict=True))
+    return Leaf(path, kind, expected, found, *UNEQUAL, (), EXACTLY)
 
 
 def _values(
-    path: str, reference: np.ndarray, port: np.ndarray, truth: np.ndarray, tolerance: Tolerance
-) -> Leaf:
-    allowed, worst = tolerance.allowed, _Worst()
-    each = np.broadcast_to(allowed, reference.shape) if isinstance(allowed, np.ndarray) else None
-    for part in parts_of(reference.shape) if reference.size else ():
-        limits = allowed if each is None else each[part]
-        found = _worst_in(reference[part], port[part], truth[part], limits)
-        if found.margin > worst.margin or not worst.where:
-            worst = found._replace(where=_index_in(part, found.where))
-    error, limit, margin, where = worst
-    kind: Kind | None = 'value' if margin > 1 else None
-    return Leaf(path, kind, summary(reference), summary(port), error, limit, margin, where, tolerance.why)
+    reference: Arrays, port: Arrays, truth: Arrays, tolerances: Mapping[str, Tolerance], places: bool
+) -> list[Leaf]:
+    """The reference's leaves, which the port has in the same shapes and dtypes."""
+    layout, worst = list(chunks(reference)), dict.fromkeys(reference, _Worst())
+    for chunk in layout:
+        limits = _limits(chunk, reference, tolerances)
+        entries = chunk.of(reference), chunk.of(port), chunk.of(truth)
+        for path, found in zip(chunk.paths, _worst_in(chunk, *entries, limits, places), strict=True):
+            if worst[path].piece is None or found[:2] > worst[path][:2]:
+                worst[path] = found
+    texts = [summaries({path: side[path] for path in reference}, layout) for side in (reference, port)]
+    return [
+        _leaf(path, leaf, (texts[0][path], texts[1][path]), worst[path], tolerances[path].why)
+        for path, leaf in reference.items()
+    ]
 
 
 class _Worst(NamedTuple):
-    """The entry with the largest margin, and its index."""
+    """The entry of a leaf with the largest margin; the first that only one side has finite, if there is one.
 
+    odd: whether it is such a one; number: which entry of the piece it is.
+    """
+
+    odd: bool = False
+    margin: float = 0.0
     error: float = 0.0
     allowed: float = 0.0
-    margin: float = 0.0
-    where: tuple[int, ...] = ()
+    number: int = 0
+    piece: Piece | None = None
+
+
+def _leaf(path: str, reference: np.ndarray, texts: tuple[str, str], worst: _Worst, why: str) -> Leaf:
+    where = _index(reference, worst.piece, worst.number) if worst.piece else ()
+    if worst.odd:
+        return Leaf(path, 'non-finite', *texts, *UNEQUAL, where, EXACTLY)
+    kind: Kind | None = 'value' if worst.margin > 1 else None
+    return Leaf(path, kind, *texts, worst.error, worst.allowed, worst.margin, where, why)
+
+
+def _index(leaf: np.ndarray, piece: Piece, number: int) -> tuple[int, ...]:
+    """The index in the whole leaf of an entry of a piece."""
+    shape, inside = leaf[piece.part].shape, []
+    for size in reversed(shape):
+        number, i = divmod(number, size)
+        inside.append(i)
+    starts = [cut.start for cut in piece.part if isinstance(cut, slice)]
+    starts += [0] * (len(shape) - len(starts))
+    return tuple(map(operator.add, starts, reversed(inside)))
+
+
+def _limits(chunk: Chunk, reference: Arrays, tolerances: Mapping[str, Tolerance]) -> np.ndarray:
+    """What each entry of a chunk is allowed."""
+    allowed = [tolerances[path].allowed for path in chunk.paths]
+    limits = chunk.spread(np.array([0.0 if isinstance(one, np.ndarray) else one for one in allowed]))
+    for piece, start, one in zip(chunk.pieces, chunk.starts, allowed, strict=True):
+        if isinstance(one, np.ndarray):
+            shape = reference[piece.path].shape
+            entries = one if one.shape == shape else np.broadcast_to(one, shape)
+            limits[start : start + piece.size] = entries[piece.part].ravel()
+    return limits
 
 
 def _worst_in(
-    reference: np.ndarray, port: np.ndarray, truth: np.ndarray, allowed: float | np.ndarray
-) -> _Worst:
+    chunk: Chunk,
+    reference: np.ndarray,
+    port: np.ndarray,
+    truth: np.ndarray,
+    allowed: np.ndarray,
+    places: bool,
+) -> Iterator[_Worst]:
+    """The worst entry of each piece of a chunk, from the entries of all."""
     errors = _errors(reference, port, truth)
     margins = _margins(errors, allowed)
-    where = tuple(int(i) for i in np.unravel_index(int(margins.argmax()), margins.shape))
-    limit = allowed[where] if isinstance(allowed, np.ndarray) else allowed
-    return _Worst(float(errors[where]), float(limit), float(margins[where]), where)
+    odd = _odd(reference, port, places)
+    margins[odd] = np.inf
+    worst = margins == chunk.spread(chunk.reduced(np.maximum, margins))
+    if odd.any():
+        worst = np.where(chunk.spread(chunk.reduced(np.logical_or, odd)), odd, worst)
+    numbers = chunk.first(worst)
+    columns = *(entries[chunk.starts + numbers] for entries in (odd, margins, errors, allowed)), numbers
+    return map(_Worst, *(column.tolist() for column in columns), chunk.pieces)
+
+
+def _odd(reference: np.ndarray, port: np.ndarray, places: bool) -> np.ndarray:
+    """Where the sides are not finite in the same places, or not in the same way; places: only the former."""
+    if reference.dtype.kind != 'f':
+        return np.zeros(reference.shape, bool)
+    one, other = np.isfinite(reference), np.isfinite(port)
+    odd: np.ndarray = one != other
+    if not places and not one.all():
+        odd = ~(one & other) & (reference != port) & ~(np.isnan(reference) & np.isnan(port))
+    return odd
 
 
 def _errors(reference: np.ndarray, port: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -179,7 +206,7 @@ def _errors(reference: np.ndarray, port: np.ndarray, truth: np.ndarray) -> np.nd
     return np.where(np.isfinite(reference), errors, 0.0)
 
 
-def _margins(errors: np.ndarray, allowed: float | np.ndarray) -> np.ndarray:
+def _margins(errors: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     with np.errstate(over='ignore', divide='ignore', invalid='ignore'):
         margins = np.asarray(errors / allowed)
     margins[np.isnan(margins)] = np.inf  # inf / inf

@@ -1,5 +1,6 @@
 """What a port is judged by in one stage: all that is left of the reference once it has run."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from parity.comparison import Leaf, compare
@@ -17,9 +18,13 @@ class Expected:
     tolerances: dict[str, Tolerance]
     places: bool = False
 
-    def judge(self, port: Arrays) -> list[Leaf]:
-        """The port's leaves, compared."""
-        return compare(self.reference, port, self.truth, self.tolerances, places=self.places)
+    def judge(self, port: Arrays, settled: Collection[str] = ()) -> list[Leaf]:
+        """The port's leaves, compared; settled: the paths of those that need not be."""
+        reference, port = (
+            {path: leaf for path, leaf in side.items() if path not in settled}
+            for side in (self.reference, port)
+        )
+        return compare(reference, port, self.truth, self.tolerances, places=self.places)
 
 
 def port_leaves(port: Runner, stage: str, *, reach: bool = True) -> Arrays:

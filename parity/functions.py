@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from parity import chunks
 from parity.cases import Case, Inputs
 from parity.checking import DTYPES, check_stage, known, versions
 from parity.comparison import Leaf
@@ -17,8 +18,8 @@ from parity.pair import Pair
 from parity.runs import Runs
 from parity.sides import NO_KEY, Mode, State
 from parity.stages import Leader, Runner
-from parity.tolerances import largest, noise_of
-from parity.trees import Arrays, summary
+from parity.summaries import summary
+from parity.trees import Arrays
 from parity.verdict import CaseResult, Verdict
 
 if TYPE_CHECKING:
@@ -142,18 +143,19 @@ class FunctionRuns(Runs):
         exact = self.reference64.stage(stage)
         side, move = self.created.like('float64'), scaling(0, LUCK * SCALES['float64'])
         moved = Runner(side, self.pair, self.inputs, move=move).stage(stage)
-        return {path: noise_of(moved[path], leaf) for path, leaf in exact.items()}
+        return chunks.differences(moved, exact)
 
-    def _wholes(self, stage: str, truth: Arrays) -> dict[str, float]:
+    def _wholes(self, stage: str, own: Mapping[str, float]) -> dict[str, float]:
         """The cotangents belong to the gradient, too: they are what arrives at the outputs.
 
         Behind a saturated softmax they cancel, in some formulas exactly and in others to their own rounding.
         """
         from parity.backends.pytrees import cotangents
 
-        wholes = super()._wholes(stage, truth)
+        wholes = super()._wholes(stage, own)
         sent = cotangents(self.reference64.stage('forward'), self.case.seed) if stage == 'grads' else {}
-        return {path: max([size, *map(largest, sent.values())]) for path, size in wholes.items()}
+        arriving = max(chunks.largest(sent).values(), default=0.0)
+        return {path: max(size, arriving) for path, size in wholes.items()}
 
     def _outputs(self, dtype: str) -> Arrays:
         return (self.reference64 if dtype == 'float64' else self.reference32).stage('forward')

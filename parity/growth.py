@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from parity import trees
+from parity import chunks, trees
 from parity.cases import Case, batch_of
 from parity.checking import DTYPES, Progress, not_run, versions
 from parity.comparison import Leaf, compare
@@ -23,7 +23,7 @@ from parity.pair import Pair
 from parity.runs import Runs
 from parity.sides import Mode, Side, UpdateCall
 from parity.stages import FULL, PARTIAL, step_name
-from parity.tolerances import noise_of, tolerance
+from parity.tolerances import tolerance
 from parity.trees import Arrays
 from parity.verdict import CaseResult, Growth, Outcome, StageResult, Verdict
 
@@ -117,9 +117,9 @@ class Race:
 
     def _measure(self, samples: list[tuple[Arrays, Arrays]]) -> None:
         for rounded, exact in samples:
-            for path, leaf in exact.items():
+            for path, noise in chunks.differences(rounded, exact).items():
                 group = _group(path)
-                self.noise[group] = max(self.noise.get(group, 0.0), noise_of(rounded[path], leaf))
+                self.noise[group] = max(self.noise.get(group, 0.0), noise)
 
     def _keep(self, judged: list[Leaf]) -> None:
         kept = {leaf.path.split('/')[1]: leaf for leaf in reversed(judged)}
@@ -220,7 +220,7 @@ def _group(path: str) -> str:
 
 def _drift(run: Arrays, exact: Arrays) -> float:
     """The largest difference of any parameter."""
-    return max(noise_of(run[path], leaf) for path, leaf in exact.items() if path.startswith('params/'))
+    return max(chunks.differences(trees.subtree(run, 'params'), trees.subtree(exact, 'params')).values())
 
 
 def _too_few(steps: int) -> ParityError:

@@ -1,20 +1,21 @@
 """One case judged: what the reference computes, how far a port may be off, and whether it is."""
 
 import functools
+from collections.abc import Mapping
 
 import numpy as np
 
-from parity import trees
-from parity.comparison import Leaf
+from parity import chunks, trees
+from parity.comparison import Leaf, worst_first
 from parity.computations import MORE_SAMPLES, SAMPLES, Computations
 from parity.expected import Expected, exactly, port_leaves
 from parity.presets import presets_of
 from parity.stages import UPDATES, config_leaves
-from parity.tolerances import EXACT, Tolerance, adam_slack, largest, noise_of, square_slack, tolerance
+from parity.tolerances import EXACT, Tolerance, adam_slack, square_slack, tolerance
 from parity.trees import Arrays
 
-# More samples of the noise can only allow more. So a stage that is within ROOM of its tolerances without any
-# needs none; and one that differs by no more than LUCK of the usual ones may explain, in tolerances or in
+# More samples of the noise can only allow more. So a leaf that is within ROOM of its tolerance without any
+# needs none; and a stage that differs by no more than LUCK of the usual ones may explain, in tolerances or in
 # roundings of its largest value, is judged with MORE_SAMPLES.
 ROOM, LUCK = 0.5, 32.0
 
@@ -28,13 +29,15 @@ class Runs(Computations):
             port = self._config('port')
         else:
             port = port_leaves(self.port64 if dtype == 'float64' else self.port32, stage, reach=reach)
-        leaves = []
+        found: dict[str, Leaf] = {}
         for samples in self.counts(dtype):
             expected = self.expected(stage, dtype, samples, reach=reach)
-            leaves = expected.judge(port)
+            settled = {path for path, leaf in found.items() if leaf.margin <= ROOM}
+            leaves = expected.judge(port, settled)
+            found |= {leaf.path: leaf for leaf in leaves}
             if self._suffice(samples, leaves, expected.truth, dtype):
                 break
-        return leaves
+        return worst_first(found.values())
 
     def counts(self, dtype: str) -> tuple[int, ...]:
         """With how many samples of the noise a stage is judged, one after the other, until they suffice."""
@@ -50,7 +53,7 @@ class Runs(Computations):
         differing = [leaf for leaf in leaves if not leaf.matches]
         if not differing:
             return False
-        size = max((largest(leaf) for leaf in truth.values() if leaf.dtype.kind == 'f'), default=0.0)
+        size = max(chunks.largest(_floating(truth)).values(), default=0.0)
         roundings = LUCK * float(np.finfo(dtype).eps * np.sqrt(self.inputs.reduction)) * size
         return all(
             leaf.kind == 'value' and (leaf.margin <= LUCK or leaf.error <= roundings) for leaf in differing
@@ -92,10 +95,8 @@ class Runs(Computations):
         else:
             pairs = [(self.reference32, self.truth), *self.nearby32(samples)]
             found = [(rounded.stage(stage), exact.stage(stage)) for rounded, exact in pairs]
-        return {
-            path: max(noise_of(rounded[path], exact[path]) for rounded, exact in found)
-            for path in (found[0][1] if found else ())
-        }
+        noises = [chunks.differences(rounded, _floating(exact)) for rounded, exact in found]
+        return {path: max(noise[path] for noise in noises) for path in (noises[0] if noises else ())}
 
     def tolerances(
         self, stage: str, dtype: str, truth: Arrays, samples: int | None = None
@@ -107,38 +108,45 @@ class Runs(Computations):
         return self._widen_counts(found, dtype)
 
     def _unwidened(self, stage: str, dtype: str, truth: Arrays, samples: int) -> dict[str, Tolerance]:
-        noise, whole = self._noise(stage, dtype, samples), self._wholes(stage, truth)
-        zeros = [path for path in whole if not noise.get(path) and not largest(truth[path])]
+        noise, own = self._noise(stage, dtype, samples), chunks.largest(_floating(truth))
+        whole = self._wholes(stage, own)
+        zeros = [path for path in whole if not noise.get(path) and not own[path]]
         cancel = self._cancelling(stage, zeros) if samples == MORE_SAMPLES else ()
+        judged = functools.partial(tolerance, dtype=dtype, reduction=self.inputs.reduction)
         return {
-            path: tolerance(
-                leaf, noise.get(path), dtype, self.inputs.reduction, whole.get(path, 0.0), path in cancel
+            path: judged(
+                leaf,
+                noise.get(path),
+                whole=whole.get(path, 0.0),
+                cancels=path in cancel,
+                own=own.get(path),
             )
             for path, leaf in truth.items()
         }
 
     def _cancelling(self, stage: str, zeros: list[str]) -> set[str]:
         """Those of the leaves, which are zero here, that are not where equal rows are moved apart."""
-        return {path for path in zeros if largest(self.apart.stage(stage)[path])}
+        moved = chunks.largest({path: self.apart.stage(stage)[path] for path in zeros})
+        return {path for path, size in moved.items() if size}
 
-    def _wholes(self, stage: str, truth: Arrays) -> dict[str, float]:
-        """For what belongs to a vector, the largest in all of it.
+    def _wholes(self, stage: str, own: Mapping[str, float]) -> dict[str, float]:
+        """For what belongs to a vector, the largest in all of it; own: the largest in each leaf.
 
         That is all gradients of a loss, all first moments of Adam after a step, and a gradient's extremes.
         """
         if stage == 'grads':
-            vectors = {path: path.split('/')[0] for path in truth}
+            vectors = {path: path.split('/')[0] for path in own}
         elif stage in UPDATES:
-            vectors = {path: path.split('/')[0] for path in truth if path.split('/')[1] == 'opt_mu'}
+            vectors = {path: path.split('/')[0] for path in own if path.split('/')[1] == 'opt_mu'}
             extremes = {f'info/{name}' for name in self.pair.extremes}
             vectors |= {
-                path: f'{path.split("/")[0]}/info' for path in truth if path.split('/', 1)[1] in extremes
+                path: f'{path.split("/")[0]}/info' for path in own if path.split('/', 1)[1] in extremes
             }
         else:
             vectors = {}
         sizes: dict[str, float] = {}
         for path, vector in vectors.items():
-            sizes[vector] = max(sizes.get(vector, 0.0), largest(truth[path]))
+            sizes[vector] = max(sizes.get(vector, 0.0), own[path])
         return {path: sizes[vector] for path, vector in vectors.items()}
 
     def _widen_counts(self, found: dict[str, Tolerance], dtype: str) -> dict[str, Tolerance]:
@@ -161,9 +169,9 @@ class Runs(Computations):
         """Judge Adam's second moment and step by the gradient, which may be rounding and nothing else."""
         total: dict[str, np.ndarray] = {}
         widened = dict(found)
-        for step in dict.fromkeys(path.split('/')[0] for path in truth):
-            moments = trees.subtree(truth, step)
-            for path, (steps, squares) in self._slacks(moments, trees.subtree(found, step)).items():
+        tolerances = trees.branches(found)
+        for step, moments in trees.branches(truth).items():
+            for path, (steps, squares) in self._slacks(moments, tolerances[step]).items():
                 total[path] = steps + (total.get(path, 0.0) if accumulate else 0.0)
                 _widen(widened, f'{step}/params/{path}', total[path], 'Adam step of the gradient tolerance')
                 _widen(widened, f'{step}/opt_nu/{path}', squares, 'square of the gradient tolerance')
@@ -182,7 +190,7 @@ class Runs(Computations):
         for path, second in trees.subtree(moments, 'opt_nu').items():
             count = int(moments.get(f'opt_count/{path}', 0))
             if count and f'opt_mu/{path}' in found:
-                allowed = float(np.max(found[f'opt_mu/{path}'].allowed))
+                allowed = found[f'opt_mu/{path}'].largest
                 steps = adam_slack(second, count, allowed, self.longest_step)
                 slacks[path] = steps, square_slack(second, count, allowed)
         return slacks
@@ -195,14 +203,15 @@ class Runs(Computations):
 
     def _allowed_steps(self, dtype: str, samples: int) -> dict[str, dict[str, np.ndarray]]:
         truth = (self.reference64 if dtype == 'float64' else self.truth).stage('update')
-        found = self._unwidened('update', dtype, truth, samples)
+        found = trees.branches(self._unwidened('update', dtype, truth, samples))
         return {
-            step: {
-                path: steps for path, (steps, _) in self._slacks(moments, trees.subtree(found, step)).items()
-            }
-            for step in dict.fromkeys(path.split('/')[0] for path in truth)
-            for moments in [trees.subtree(truth, step)]
+            step: {path: steps for path, (steps, _) in self._slacks(moments, found[step]).items()}
+            for step, moments in trees.branches(truth).items()
         }
+
+
+def _floating(leaves: Arrays) -> Arrays:
+    return {path: leaf for path, leaf in leaves.items() if leaf.dtype.kind == 'f'}
 
 
 def _widen(tolerances: dict[str, Tolerance], path: str, extra: np.ndarray, why: str) -> None:

@@ -23,13 +23,14 @@ afterwards, more is left of them. So `underflow` is always allowed: what is lost
 rounding to anything larger (J. Demmel 1984, "Underflow and the reliability of numerical software").
 """
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from parity.trees import parts_of
+from parity import chunks
 
 SAFETY = 8.0
 FLOOR = 8.0
@@ -38,7 +39,7 @@ ADAM_BETAS = 0.9, 0.999
 ADAM_EPS = 1e-8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Tolerance:
     """The allowed error of one leaf.
 
@@ -49,6 +50,11 @@ class Tolerance:
     allowed: float | np.ndarray
     why: str
 
+    @property
+    def largest(self) -> float:
+        """What the entry is allowed that is allowed most."""
+        return float(np.max(self.allowed)) if isinstance(self.allowed, np.ndarray) else self.allowed
+
     def widened(self, extra: float | np.ndarray, why: str) -> 'Tolerance':
         """This tolerance plus `extra`, for the reason `why`."""
         return Tolerance(self.allowed + extra, f'{self.why} + {why}')
@@ -57,6 +63,7 @@ class Tolerance:
 EXACT = Tolerance(0.0, 'exact: not a floating value')
 
 
+@functools.cache
 def underflow(dtype: str | np.dtype[Any]) -> float:
     """The smallest normal number over the machine epsilon: 1e-31 in float32, 1e-292 in float64."""
     info = np.finfo(dtype)
@@ -64,29 +71,13 @@ def underflow(dtype: str | np.dtype[Any]) -> float:
 
 
 def noise_of(rounded: np.ndarray, truth: np.ndarray) -> float:
-    """The largest difference between a result and its float64 truth, where both are finite."""
-    return max((_noise_of(rounded[part], truth[part]) for part in parts_of(truth.shape)), default=0.0)
-
-
-def _noise_of(rounded: np.ndarray, truth: np.ndarray) -> float:
-    with np.errstate(over='ignore', invalid='ignore'):
-        difference = np.abs(np.subtract(rounded, truth, dtype=np.float64))
-        noise = float(difference.max(initial=0.0))
-    if math.isfinite(noise):
-        return noise
-    both = np.isfinite(rounded) & np.isfinite(truth)
-    return float(difference[both].max(initial=0.0))
+    """The largest difference between a result and its float64 truth, where it is finite."""
+    return chunks.differences({'': rounded}, {'': truth})['']
 
 
 def largest(array: np.ndarray) -> float:
     """The largest finite magnitude."""
-    return max((_largest(array[part]) for part in parts_of(array.shape)), default=0.0)
-
-
-def _largest(array: np.ndarray) -> float:
-    sizes = np.abs(array)
-    size = float(sizes.max(initial=0.0))
-    return size if math.isfinite(size) else float(sizes[np.isfinite(sizes)].max(initial=0.0))
+    return chunks.largest({'': array})['']
 
 
 def tolerance(
@@ -96,26 +87,33 @@ def tolerance(
     reduction: int,
     whole: float = 0.0,
     cancels: bool = False,
+    own: float | None = None,
 ) -> Tolerance:
     """The tolerance of one leaf.
 
     reference: the leaf's value; noise: the reference's own error in it, None if it was not measured, for
     what needs no more than its floor; reduction: the longest sum in it;
     whole: the largest magnitude in the vector that the leaf is a part of, for gradients; cancels: it is zero
-    because its terms cancel here, not because it has none.
+    because its terms cancel here, not because it has none; own: its largest magnitude, if that is known.
     """
     if reference.dtype.kind != 'f':
         return EXACT
     # a mean of booleans is float32 in jax, whatever the precision
-    info = max(np.finfo(dtype), np.finfo(reference.dtype), key=lambda info: info.eps)
-    eps = float(info.eps)
-    own = largest(reference)
+    coarser = _coarser(dtype, reference.dtype)
+    eps = float(np.finfo(coarser).eps)
+    own = largest(reference) if own is None else own
     # zero throughout, and not only by luck of rounding
     size = max(own, whole) if own or noise or cancels else 0.0
-    floor = FLOOR * eps * float(np.sqrt(reduction)) * size
+    floor = FLOOR * eps * math.sqrt(reduction) * size
     why = f'{FLOOR:g} eps sqrt({reduction}) x largest {size:.2e}'
     why = why if noise is None else f'{SAFETY:g} x noise {noise:.2e} + {why}'
-    return Tolerance(SAFETY * (noise or 0.0) + floor + underflow(info.dtype), why)
+    return Tolerance(SAFETY * (noise or 0.0) + floor + underflow(coarser), why)
+
+
+@functools.cache
+def _coarser(dtype: str, other: np.dtype[Any]) -> np.dtype[Any]:
+    """The coarser of two precisions."""
+    return max(np.dtype(dtype), other, key=lambda one: np.finfo(one).eps)
 
 
 def square_slack(second: np.ndarray, count: int, allowed_mu: float) -> np.ndarray:

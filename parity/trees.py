@@ -1,20 +1,12 @@
-"""Nested containers as flat {path: leaf} mappings, and short summaries of arrays."""
+"""Nested containers as flat {path: leaf} mappings."""
 
 import dataclasses
-import functools
-import math
 from collections.abc import Callable, Iterator, Mapping
-from types import EllipsisType
 from typing import Any
 
 import numpy as np
 
 Arrays = dict[str, np.ndarray]
-Part = tuple[slice | EllipsisType, ...]
-# A leaf is compared so many entries at once: what is computed on the way takes no more memory than that.
-CHUNK = 1 << 22
-
-_SHORT = {'float': 'f', 'bfloat': 'bf', 'uint': 'u', 'int': 'i', 'complex': 'c', 'bool': 'bool'}
 
 
 def flatten(tree: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
@@ -74,66 +66,22 @@ def with_prefix(prefix: str, leaves: Mapping[str, Any]) -> dict[str, Any]:
 
 def subtree(leaves: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """The leaves below `prefix/`, without it."""
-    return {path[len(prefix) + 1 :]: leaf for path, leaf in leaves.items() if path.startswith(f'{prefix}/')}
+    start = f'{prefix}/'
+    return {path.removeprefix(start): leaf for path, leaf in leaves.items() if path.startswith(start)}
 
 
-def parts_of(shape: tuple[int, ...]) -> Iterator[Part]:
-    """The indices of parts of at most CHUNK entries of an array of this shape, in order; each is an array."""
-    return ((*cuts, ...) for cuts in _cuts(shape))
-
-
-def _cuts(shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    size = math.prod(shape)
-    if size <= CHUNK:
-        yield ()
-        return
-    row = size // shape[0]
-    step = max(1, CHUNK // row)
-    for start in range(0, shape[0], step):
-        for rest in _cuts(shape[1:]) if row > CHUNK else [()]:
-            yield slice(start, start + step), *rest
+def branches(leaves: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The subtree of each first part of a path."""
+    found: dict[str, dict[str, Any]] = {}
+    for path, leaf in leaves.items():
+        first, _, rest = path.partition('/')
+        found.setdefault(first, {})[rest] = leaf
+    return found
 
 
 def dotted(path: str) -> str:
     """A path as one part of a longer one: `layers.0.weight`."""
     return path.replace('/', '.')
-
-
-def summary(array: np.ndarray) -> str:
-    """`f64[256] mean 0.1 in [-2, 3]`; small arrays in full."""
-    text = f'{short_dtype(array.dtype)}[{",".join(map(str, array.shape))}]'
-    if array.dtype.kind in 'OU' and array.ndim == 0:
-        return str(array)
-    if array.size == 0 or array.dtype.kind not in 'fiub':
-        return text
-    if array.size <= 4:
-        return f'{text} {_shown(array)}'
-    count, total, low, high = 0, 0.0, np.inf, -np.inf
-    for part in parts_of(array.shape):
-        finite = array[part].astype(np.float64, copy=False)
-        with np.errstate(over='ignore', invalid='ignore'):
-            added = float(finite.sum())
-            if not math.isfinite(added):
-                finite = finite[np.isfinite(finite)]
-                added = float(finite.sum())
-        total, count = total + added, count + finite.size
-        low, high = float(finite.min(initial=low)), float(finite.max(initial=high))
-    spread = f' mean {total / count:.6g} in [{low:.6g}, {high:.6g}]' if count else ''
-    return f'{text}{spread}' + (f', {array.size - count} not finite' if count < array.size else '')
-
-
-def _shown(array: np.ndarray) -> str:
-    """All values, each with the digits that tell it from its neighbours."""
-    if array.ndim == 0:
-        return str(array[()])
-    return f'[{", ".join(map(_shown, array))}]'
-
-
-@functools.cache  # numpy makes the name anew each time
-def short_dtype(dtype: np.dtype[Any]) -> str:
-    """`f64`, `u32`, `bool`."""
-    name = dtype.name.rstrip('0123456789')
-    return _SHORT.get(name, name) + dtype.name[len(name) :]
 
 
 def _is_container(tree: Any) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parity import trees
+from parity import chunks
 from parity.comparison import Kind, Leaf, compare
 from parity.errors import ParityError
 from parity.tolerances import EXACT, Tolerance, largest, noise_of
@@ -305,8 +305,8 @@ def test_parts_change_nothing(shape: tuple[int, ...], seed: int, chunk: int, odd
             array[rng.random(shape) < 0.1] = np.nan
     whole = one(reference, port, allowed=allowed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trees, 'CHUNK', chunk)
-        parts = list(trees.parts_of(shape))
+        patch.setattr(chunks, 'CHUNK', chunk)
+        parts = list(chunks.parts_of(shape))
         assert all(reference[part].size <= chunk for part in parts)
         assert sum(reference[part].size for part in parts) == reference.size
         assert one(reference, port, allowed=allowed) == whole
@@ -317,7 +317,7 @@ def test_parts_change_nothing(shape: tuple[int, ...], seed: int, chunk: int, odd
 
 
 def test_the_last_entry_of_a_large_leaf_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trees, 'CHUNK', 7)
+    monkeypatch.setattr(chunks, 'CHUNK', 7)
     reference, port = np.zeros((5, 3, 4)), np.zeros((5, 3, 4))
     port[4, 2, 3] = 1
     assert (one(reference, port).kind, one(reference, port).where) == ('value', (4, 2, 3))
@@ -331,7 +331,7 @@ def test_the_memory_of_a_comparison_is_bounded(monkeypatch: pytest.MonkeyPatch) 
     arrays = [{'a': np.broadcast_to(np.float32(value), shape)} for value in (1, 1.5, 1)]
     peaks = []
     for entries in (chunk, 1 << 24):
-        monkeypatch.setattr(trees, 'CHUNK', entries)
+        monkeypatch.setattr(chunks, 'CHUNK', entries)
         tracemalloc.start()
         (leaf,) = compare(*arrays, {'a': ONE})
         peaks.append(tracemalloc.get_traced_memory()[1])

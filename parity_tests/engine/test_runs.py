@@ -77,6 +77,14 @@ def test_what_matches_with_room_needs_no_more_samples(
     assert vars(judged(error, monkeypatch)) == {'matches': True, 'samples': samples}
 
 
+def test_a_leaf_that_matches_with_room_is_judged_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(VALUE, 'y', np.zeros((), np.float32))
+    found = {path: np.asarray(error, np.float32) for path, error in (('x', 9e-8), ('y', 4e-9))}
+    monkeypatch.setattr(runs, 'port_leaves', lambda *args, **kwargs: found)
+    allowed = {leaf.path: leaf.allowed for leaf in Lucky().compare('loss', 'float32')}
+    assert allowed == {'x': FEW, 'y': NONE}
+
+
 @pytest.mark.parametrize('dtype', ['float64', 'float32'])
 def test_more_samples_never_allow_less(dtype: str) -> None:
     """Or what matches without them could differ with them."""
