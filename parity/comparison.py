@@ -19,7 +19,7 @@ Kind = Literal['missing path', 'unexpected path', 'shape', 'dtype', 'non-finite'
 UNEQUAL, EXACTLY = (np.inf, 0.0, np.inf), 'structure is compared exactly'
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Leaf:
     """The result for one path.
 

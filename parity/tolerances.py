@@ -39,7 +39,7 @@ ADAM_BETAS = 0.9, 0.999
 ADAM_EPS = 1e-8
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tolerance:
     """The allowed error of one leaf.
 
