@@ -55,9 +55,9 @@ class Chunk:
         parts = [leaves[piece.path][piece.part].ravel() for piece in self.pieces]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
-    def spread(self, values: Sequence[float] | np.ndarray) -> np.ndarray:
+    def spread(self, values: np.ndarray) -> np.ndarray:
         """A value of each piece, for each of its entries."""
-        return np.repeat(np.asarray(values), self.sizes)
+        return np.repeat(values, self.sizes)
 
     def reduced(self, function: np.ufunc, entries: np.ndarray) -> np.ndarray:
         """For each piece its entries reduced by `np.maximum`, `np.add` or alike."""

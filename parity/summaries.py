@@ -40,17 +40,15 @@ def summaries(leaves: Arrays, layout: Iterable[Chunk] | None = None) -> dict[str
     spreads: dict[str, Spread] = {}
     for chunk in chunks(leaves) if layout is None else layout:
         entries = chunk.of(leaves)
-        for path, spread in (
-            zip(chunk.paths, _spreads(chunk, entries), strict=True) if entries.dtype.kind in NUMBERS else ()
-        ):
+        if entries.dtype.kind not in NUMBERS:
+            continue
+        for path, spread in zip(chunk.paths, _spreads(chunk, entries), strict=True):
             spreads[path] = spreads[path].with_more(spread) if path in spreads else spread
     return {path: _text(leaf, spreads.get(path)) for path, leaf in leaves.items()}
 
 
 def _spreads(chunk: Chunk, entries: np.ndarray) -> Iterator[Spread]:
-    """Of each piece of a chunk; of none if its entries are no numbers."""
-    if entries.dtype.kind not in NUMBERS:
-        return iter(())
+    """Of each piece of a chunk."""
     entries = entries.astype(np.float64, copy=False)
     finite = np.isfinite(entries)
     counts, low, high = chunk.sizes, entries, entries
