@@ -108,9 +108,10 @@ def _values(
         for path, found in zip(chunk.paths, _worst_in(chunk, *entries, limits, places), strict=True):
             if worst[path].piece is None or found[:2] > worst[path][:2]:
                 worst[path] = found
-    texts = [summaries({path: side[path] for path in reference}, layout) for side in (reference, port)]
+    expected = summaries(reference, layout)
+    shown = summaries({path: port[path] for path in reference}, layout)
     return [
-        _leaf(path, leaf, (texts[0][path], texts[1][path]), worst[path], tolerances[path].why)
+        _leaf(path, leaf, (expected[path], shown[path]), worst[path], tolerances[path].why)
         for path, leaf in reference.items()
     ]
 
@@ -172,7 +173,7 @@ def _worst_in(
     errors = _errors(reference, port, truth)
     margins = _margins(errors, allowed)
     odd = _odd(reference, port, places)
-    margins[odd] = np.inf
+    margins[odd] = np.inf  # all alike, so that the first of a leaf counts
     worst = margins == chunk.spread(chunk.reduced(np.maximum, margins))
     if odd.any():
         worst = np.where(chunk.spread(chunk.reduced(np.logical_or, odd)), odd, worst)
