@@ -12,6 +12,9 @@ VARIANTS = {
     'eager-jax': 'the reference without jit, operation by operation',
 }
 
+# So often may one function be compiled in a run: some times for each case.
+RECOMPILATIONS = 1000
+
 
 @dataclass(frozen=True)
 class Execution:
@@ -68,9 +71,11 @@ class Execution:
     def applied(self) -> Iterator[None]:
         """With a GPU, torch's precision switches set, whatever they were; on the CPU, subnormal numbers zero.
 
-        Afterwards they are as they were, except in threads that torch starts meanwhile, which keep theirs.
+        What is to be compiled is compiled, or raises. Afterwards all is as it was, except in threads that
+        torch starts meanwhile, which keep their way with subnormal numbers.
         """
-        with _flushing() if self._on_cpu else self._switched():
+        compiling = _compiling() if self.variant == 'compiled' else contextlib.nullcontext()
+        with compiling, _flushing() if self._on_cpu else self._switched():
             yield
 
     @contextlib.contextmanager
@@ -90,6 +95,22 @@ class Execution:
             yield
         finally:
             _set(before)
+
+
+@contextlib.contextmanager
+def _compiling() -> Iterator[None]:
+    """Torch compiles a function anew for each port and precision, and more often than eight times.
+
+    By default it then runs the function as written, and a check would not be of what is compiled.
+    """
+    from torch._dynamo import config
+
+    with config.patch(
+        recompile_limit=RECOMPILATIONS,
+        accumulated_recompile_limit=RECOMPILATIONS,
+        fail_on_recompile_limit_hit=True,
+    ):
+        yield
 
 
 @contextlib.contextmanager

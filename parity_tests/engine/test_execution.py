@@ -12,7 +12,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from parity import Case, Pair, Verdict, check, check_functions, registered
+from parity import Case, Pair, Verdict, check, check_functions, execution, registered
 from parity.cli import app
 from parity.errors import ParityError
 from parity.execution import Execution
@@ -186,6 +186,19 @@ def test_a_compiled_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     verdict.raise_if_mismatch()
     assert verdict.versions['variant'] == 'compiled'
+
+
+@pytest.mark.parametrize(('limit', 'outcome'), [(execution.RECOMPILATIONS, 'match'), (1, 'error')])
+def test_what_is_not_compiled_any_more_is_no_match(
+    limit: int, outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each precision compiles anew; by default torch gives up after some, and runs what is written."""
+    monkeypatch.setattr(torch, 'compile', functools.partial(torch.compile, backend='aot_eager'))
+    monkeypatch.setattr(execution, 'RECOMPILATIONS', limit)
+    torch.compiler.reset()
+    verdict = check('iql', cases=[SMALL], stages=['loss'], variant='compiled')
+    assert verdict.outcome == outcome
+    assert all('recompile' in stage.reason for _, stage in verdict.stages() if stage.outcome == 'error')
 
 
 def test_twin_a_compiler_that_computes_something_else(monkeypatch: pytest.MonkeyPatch) -> None:
