@@ -68,14 +68,18 @@ def check(
         results.append(result if len(results) < keep else result.brief())
         if len(results) % HOUSEKEEPING == 0:
             backends.release_if_crowded()
-    where = {**versions(), **execution.described()}
-    return Verdict(pair.name, tuple(results), where, time.perf_counter() - started)
+    return Verdict(pair.name, tuple(results), environment(execution), time.perf_counter() - started)
 
 
 def versions() -> dict[str, str]:
     """The versions of everything that computes."""
     found = {'python': platform.python_version(), 'machine': platform.machine()}
     return {**found, **{package: _version(package) for package in PACKAGES}}
+
+
+def environment(execution: Execution) -> dict[str, str]:
+    """What a verdict was found with: the versions, and how both sides were run."""
+    return {**versions(), **execution.described()}
 
 
 @functools.cache  # looking it up reads files

@@ -9,7 +9,7 @@ import numpy as np
 
 from parity import chunks
 from parity.cases import Case, Inputs
-from parity.checking import DTYPES, check_stage, known, versions
+from parity.checking import DTYPES, check_stage, environment, known
 from parity.comparison import Leaf
 from parity.computations import SAMPLES, SCALES, scaling
 from parity.errors import ParityError
@@ -80,7 +80,7 @@ def check_functions(
         results = tuple(check_stage(runs, stage, dtype) for stage in stages for dtype in dtypes)
         command = f'parity.check_functions({again})  # inputs of case {i}'
         cases.append(CaseResult(f'case {i}', f'case {i}: {runs.described}', command, results))
-    where = {**versions(), **Execution(device).described()}
+    where = environment(Execution(device))
     return Verdict(pair.name, tuple(cases), where, time.perf_counter() - started)
 
 

@@ -6,6 +6,7 @@ run (with the draws of float32), in float64 against runs that start a few roundi
 SAFETY times as far. Both sides start from the same seed, not from copied parameters.
 """
 
+import functools
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ import numpy as np
 
 from parity import chunks, trees
 from parity.cases import Case, batch_of
-from parity.checking import DTYPES, Progress, not_run, versions
+from parity.checking import DTYPES, Progress, environment, not_run
 from parity.comparison import Leaf, compare
 from parity.computations import SAMPLES, SCALES
 from parity.errors import ParityError
@@ -58,8 +59,7 @@ def check_growth(
         results = [_check_source(pair, name, steps, seed, dtypes, execution, progress) for name in sources]
     growth = tuple(found for _, case_growth in results for found in case_growth)
     cases = tuple(case for case, _ in results)
-    where = {**versions(), **execution.described()}
-    return Verdict(pair.name, cases, where, time.perf_counter() - started, growth)
+    return Verdict(pair.name, cases, environment(execution), time.perf_counter() - started, growth)
 
 
 def script(target: type, steps: int, actor_freq: int) -> list[UpdateCall]:
@@ -104,16 +104,17 @@ class Race:
         port, reference, truth = (found[id(side)] for side in (self.port, self.reference, self.truth))
         samples = [(found[id(rounded)], found[id(exact)]) for rounded, exact in self.samples]
         self._measure(samples)
-        prefix = step_name(i, call)
+        prefix, own = step_name(i, call), chunks.largest(truth)
+        judged_by = functools.partial(tolerance, dtype=self.dtype, reduction=self.reduction)
         tolerances = {
-            f'{prefix}/{path}': tolerance(leaf, self.noise[_group(path)], self.dtype, self.reduction)
+            f'{prefix}/{path}': judged_by(leaf, self.noise[_group(path)], own=own[path])
             for path, leaf in truth.items()
         }
         expected, result, exact = (trees.with_prefix(prefix, side) for side in (reference, port, truth))
         judged = compare(expected, result, exact, tolerances, places=True)
         self._keep(judged)
-        own = max(_drift(*sample) for sample in samples)
-        self.drifts.append((i, _drift(port, truth) / self.learning_rate, own / self.learning_rate))
+        drift = max(_drift(*sample) for sample in samples)
+        self.drifts.append((i, _drift(port, truth) / self.learning_rate, drift / self.learning_rate))
 
     def _measure(self, samples: list[tuple[Arrays, Arrays]]) -> None:
         for rounded, exact in samples:

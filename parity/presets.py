@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from parity.errors import ParityError
@@ -32,10 +32,27 @@ def module_of_presets(pair: Pair, key: str, side: str) -> str:
     return pair.presets[key][SIDES.index(side)].partition(':')[0]
 
 
+def taker_of_default(pair: Pair, side: str, key: str, name: str, argument: str) -> Any:
+    """What takes the argument by default; None where the preset of either side gives it, or is not there."""
+    tables = (_presets(pair, key, target) for target in pair.presets[key])
+    takers = [_taker(table[name], argument) if name in table else None for table in tables]
+    return takers[SIDES.index(side)] if all(takers) else None
+
+
+def _taker(preset: Any, argument: str) -> Any:
+    preset = functools.partial(preset)  # of a class or of a partial, which it takes apart
+    by_default = inspect.signature(preset.func).parameters.keys() - _given(preset).arguments.keys()
+    return preset.func if argument in by_default else None
+
+
 def _table(pair: Pair, key: str, target: str) -> Arguments:
+    return {name: dict(_arguments(preset)) for name, preset in _presets(pair, key, target).items()}
+
+
+def _presets(pair: Pair, key: str, target: str) -> Mapping[str, Callable[..., Any]]:
     table = load_target(target, where=f'pair {pair.name}, presets of {key}')
     if isinstance(table, Mapping) and all(map(callable, table.values())):
-        return {name: dict(_arguments(preset)) for name, preset in table.items()}
+        return table
     raise ParityError(
         f'{pair.name}: {target} is no table of presets',
         values=f'expected a mapping of names to classes or partials of them; found {type(table).__name__}',
@@ -48,6 +65,10 @@ def _table(pair: Pair, key: str, target: str) -> Arguments:
 def _arguments(preset: Any) -> Iterator[tuple[str, Any]]:
     preset = functools.partial(preset)  # of a class or of a partial, which it takes apart
     yield 'class', preset.func.__name__
-    bound = inspect.signature(preset.func).bind_partial(*preset.args, **preset.keywords)
+    bound = _given(preset)
     bound.apply_defaults()
     yield from bound.arguments.items()
+
+
+def _given(preset: functools.partial[Any]) -> inspect.BoundArguments:
+    return inspect.signature(preset.func).bind_partial(*preset.args, **preset.keywords)

@@ -90,12 +90,12 @@ class Runs(Computations):
     def _noise(self, stage: str, dtype: str, samples: int) -> dict[str, float]:
         """The reference's own rounding error in each leaf, the largest of the samples; {} without any."""
         if dtype == 'float64':
-            exact = self.reference64.stage(stage)
+            exact = _floating(self.reference64.stage(stage))
             found = [(near.stage(stage), exact) for near in self.nearby64(samples)]
         else:
             pairs = [(self.reference32, self.truth), *self.nearby32(samples)]
-            found = [(rounded.stage(stage), exact.stage(stage)) for rounded, exact in pairs]
-        noises = [chunks.differences(rounded, _floating(exact)) for rounded, exact in found]
+            found = [(rounded.stage(stage), _floating(wide.stage(stage))) for rounded, wide in pairs]
+        noises = [chunks.differences(*pair) for pair in found]
         return {path: max(noise[path] for noise in noises) for path in (noises[0] if noises else ())}
 
     def tolerances(

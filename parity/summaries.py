@@ -1,7 +1,6 @@
 """Arrays in a few words."""
 
 import functools
-import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -59,7 +58,7 @@ def _spreads(chunk: Chunk, entries: np.ndarray) -> Iterator[Spread]:
         totals = chunk.reduced(np.add, entries)
     bounds = chunk.reduced(np.minimum, low), chunk.reduced(np.maximum, high)
     columns = (column.tolist() for column in (counts, totals, *bounds))
-    return itertools.starmap(Spread, zip(*columns, strict=True))
+    return map(Spread, *columns)
 
 
 def _text(array: np.ndarray, spread: Spread | None) -> str:

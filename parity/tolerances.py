@@ -70,11 +70,6 @@ def underflow(dtype: str | np.dtype[Any]) -> float:
     return float(info.smallest_normal) / float(info.eps)
 
 
-def noise_of(rounded: np.ndarray, truth: np.ndarray) -> float:
-    """The largest difference between a result and its float64 truth, where it is finite."""
-    return chunks.differences({'': rounded}, {'': truth})['']
-
-
 def largest(array: np.ndarray) -> float:
     """The largest finite magnitude."""
     return chunks.largest({'': array})['']

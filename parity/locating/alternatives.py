@@ -2,15 +2,33 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from parity.locating.recorded import Step, moments_of
-from parity.locating.steps import SOLVED, Adam, Moments, combination, moving_average, rate, ratio
+from parity.locating.steps import (
+    SOLVED,
+    Adam,
+    Moments,
+    combination,
+    moving_average,
+    rate,
+    ratio,
+    weights,
+)
 
 Constants = tuple[tuple[str, float], ...]  # (name in steps.Adam, value)
+Weights = tuple[float, float] | None
+
+
+class Solved(NamedTuple):
+    """Of the port's optimiser and of its targets' averages, what explains a step of some parameter."""
+
+    constants: Constants
+    weights: Weights
 
 
 @dataclass(frozen=True)
@@ -63,6 +81,17 @@ def solved_constants(step: Step, adams: Mapping[str, Adam]) -> Constants:
     return tuple(constant for constant, _ in counts.most_common())
 
 
+def solved_weights(step: Step, paths: Iterable[str], followed: Mapping[str, Follows]) -> Weights:
+    """The commonest (a, b) with which targets became a * online + b * target; None where none did."""
+    counts: Counter[tuple[float, float]] = Counter()
+    for path in (path for path in paths if path in followed):
+        online, target = (step.before.params[name] for name in (followed[path].online, path))
+        found = weights(online, target, step.port.params[path])
+        if np.isfinite(found).all():
+            counts[float(f'{found[0]:.6g}'), float(f'{found[1]:.6g}')] += 1
+    return next((found for found, _ in counts.most_common(1)), None)
+
+
 def _is_right(step: Step, path: str, adam: Adam) -> bool:
     """Whether the port's step is that of the reference's optimiser with the gradient that it was given."""
     return step.margin(path, adam.step(step.moments(path), step.gradients[path])) <= 1
@@ -82,15 +111,15 @@ def _with_constants(
 
 
 def alternatives(
-    step: Step, path: str, adam: Adam, followed: Mapping[str, Follows], constants: Constants
+    step: Step, path: str, adam: Adam, followed: Mapping[str, Follows], solved: Solved
 ) -> Iterator[tuple[str, str, Moments]]:
     """What else could have been done: (cause, description, outcome), the likeliest first."""
     before = step.moments(path)
     if path in followed:
-        for cause, description, param in _of_target(step, path, followed[path]):
+        for cause, description, param in _of_target(step, path, followed[path], solved.weights):
             yield cause, description, Moments(param, before.mu, before.nu, before.count)
     if path in step.reference.opt_mu:
-        for cause, description, outcome in _of_trained(step, path, adam, constants):
+        for cause, description, outcome in _of_trained(step, path, adam, solved.constants):
             if path in followed and _moves(step, path):  # the average overwrites what Adam did to it
                 outcome = dataclasses.replace(outcome, param=step.reference.params[path])
             yield cause, description, outcome
@@ -98,7 +127,9 @@ def alternatives(
         yield from _of_statistic(step, path)
 
 
-def _of_target(step: Step, path: str, follow: Follows) -> Iterator[tuple[str, str, np.ndarray]]:
+def _of_target(
+    step: Step, path: str, follow: Follows, found_weights: Weights
+) -> Iterator[tuple[str, str, np.ndarray]]:
     """Other values, another time, another rate."""
     before, tau = step.before.params[path], follow.tau
     network = follow.online.split('/')[0]
@@ -119,6 +150,10 @@ def _of_target(step: Step, path: str, follow: Follows) -> Iterator[tuple[str, st
     if np.isfinite(solved):
         found = moving_average(old, before, solved)
         yield 'target rate', f'tau {solved:.6g} instead of {tau:.6g}', found
+    if found_weights is not None and _moves(step, path):  # where it rests, a decay would look alike
+        own, its = found_weights
+        description = f'{own:.6g} of {network} and {its:.6g} of itself instead of {tau:.6g} and {1 - tau:.6g}'
+        yield 'target average of other weights', description, own * old + its * before
 
 
 def _of_trained(

@@ -3,12 +3,12 @@
 import ast
 import functools
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 from parity.locating.counterfactuals import Counterfactual, Source, operation, settings
 from parity.locating.operations import OPERATIONS
-from parity.locating.rewrites import REWRITES
+from parity.locating.rewrites import PERMUTED, REWRITES
 from parity.locating.scopes import scope_of
 from parity.locating.syntax import call_name, rewritten
 
@@ -77,6 +77,15 @@ def _but_calls(nodes: list[ast.expr], names: Collection[str]) -> list[ast.expr]:
     calls = (node for node in nodes if call_name(node) in names)
     inside = {id(part) for call in calls for part in ast.walk(call)}
     return [node for node in nodes if id(node) not in inside]
+
+
+def other_axes(sources: Iterable[Source]) -> Iterator[Counterfactual]:
+    """Axes and sizes in another order, anywhere in some functions."""
+    for source in sources:
+        scope = scope_of(source.tree, source.tree.end_lineno or 0)
+        for node in source.expressions():
+            for text in PERMUTED.options(node, scope):
+                yield rewrite(source, PERMUTED.name, node, text)
 
 
 def preceded(source: Source, statement: ast.stmt, text: str) -> Counterfactual:

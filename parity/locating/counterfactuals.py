@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
-from parity.locating.sources import Line
+from parity.locating.sources import Line, is_user
 
 Result = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
@@ -199,6 +199,16 @@ def functions_in(files: Collection[str]) -> Iterator[types.FunctionType]:
     for module in list(sys.modules.values()):
         if getattr(module, '__file__', None) in files:
             yield from _functions(module)
+
+
+def helpers(source: Source) -> list[Source]:
+    """The functions under check that a function calls by a name of its file."""
+    calls = (node.func for node in ast.walk(source.tree) if isinstance(node, ast.Call))
+    names = dict.fromkeys(function.id for function in calls if isinstance(function, ast.Name))
+    known = source.function.__globals__
+    functions = [inspect.unwrap(known[name]) for name in names if name in known]
+    own = [one for one in functions if inspect.isfunction(one) and is_user(one.__code__.co_filename)]
+    return [found for found in map(Source.if_any, own) if found]
 
 
 def _functions(module: types.ModuleType) -> Iterator[types.FunctionType]:

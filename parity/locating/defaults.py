@@ -14,9 +14,10 @@ from parity.locating.causes import Cause
 from parity.locating.culprits import place_of
 from parity.locating.divergence import Finding, Place
 from parity.locating.gaps import gaps
+from parity.locating.signatures import line_of_argument
 from parity.locating.sources import Line, is_user
 from parity.pair import Pair
-from parity.presets import module_of_presets
+from parity.presets import module_of_presets, taker_of_default
 from parity.runs import Runs
 
 
@@ -28,10 +29,18 @@ def config_finding(pair: Pair, leaf: Leaf) -> Finding:
 
 
 def _entry(pair: Pair, side: str, path: str) -> Place | None:
-    """The line `'key': value` beside the class; of a preset, the line of its name in the table."""
+    """The line `'key': value` beside the class; of a preset, the line of its name in the table.
+
+    Of what a preset does not give, the line of the default.
+    """
     key, _, preset = path.partition('=')
     if preset:
-        modules, key = [module_of_presets(pair, key, side)], preset.partition('/')[0]
+        name, _, argument = preset.partition('/')
+        taker = taker_of_default(pair, side, key, name, argument)
+        function = taker.__init__ if inspect.isclass(taker) else taker
+        if function and (line := line_of_argument(function, argument)):
+            return Place.of(line)
+        modules, key = [module_of_presets(pair, key, side)], name
     else:
         modules = [cls.__module__ for cls in pair.load(side).__mro__ if cls.__module__ != 'builtins']
     for module in modules:

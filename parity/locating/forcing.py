@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from parity import chunks
 from parity.locating.interception import ModuleCall
 from parity.locating.losses import PortLoss
 from parity.locating.port_calls import PortCall, to_numpy
 from parity.locating.structures import arrays_of, bound, fit, is_array, mapped, regrouped, spread
-from parity.tolerances import largest
 from parity.trees import Arrays, subtree, with_prefix
 
 Scale = Callable[[np.ndarray], np.ndarray]
@@ -78,8 +78,8 @@ class Forced:
         """The size of the products that make its cotangents, which may cancel: of a cotangent and a value."""
         arriving = [subtree(self.call.cotangents, 'outputs')]
         arriving += [subtree(child.cotangents, 'inputs') for child in self.inner]
-        values = [largest(x) for call in (self.call, *self.inner) for x in call.values.values()]
-        sizes = [largest(x) for cotangents in arriving for x in cotangents.values()]
+        values = [size for call in (self.call, *self.inner) for size in chunks.largest(call.values).values()]
+        sizes = [size for cotangents in arriving for size in chunks.largest(cotangents).values()]
         return max(sizes, default=0.0) * max([1.0, *values])
 
     def _labels(self) -> list[tuple[str, ModuleCall]]:

@@ -86,6 +86,13 @@ def in_params(runs: Runs, record: Record, stage: StageResult, tell: Tell) -> Non
     record.add(findings=tuple(findings), explained=explained)
 
 
+def unmade(runs: Runs, record: Record, stage: StageResult) -> None:
+    """Where the port raises when it is made; and what it says on the way otherwise than the reference."""
+    unlike = by_text.in_params(runs, None)
+    found = [unlike] if unlike else []
+    record.add(findings=(*found, raised(runs, stage.stage)), explained=True if unlike else None)
+
+
 def raising(runs: Runs, record: Record, stage: StageResult) -> None:
     """Where the port raises."""
     record.add(findings=(raised(runs, stage.stage),))

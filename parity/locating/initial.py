@@ -12,8 +12,8 @@ import numpy as np
 
 from parity.comparison import Leaf
 from parity.draws import KINDS, replaced
-from parity.locating.calls import frames_at, line_at
-from parity.locating.candidates import exchanged, source_changes
+from parity.locating.calls import called, frames_at, line_at
+from parity.locating.candidates import exchanged, other_axes, source_changes
 from parity.locating.causes import Cause, Piece, find_cause
 from parity.locating.counterfactuals import Counterfactual, Source, found_or_none, source_at
 from parity.locating.divergence import Finding, Place
@@ -46,7 +46,7 @@ def drawn_otherwise(runs: Runs, leaves: Sequence[Leaf]) -> list[Finding]:
 def _finding(line: Line, leaves: Sequence[Leaf], cause: Cause | None) -> Finding:
     worst, paths = leaves[0], tuple(leaf.path for leaf in leaves)
     values = worst.port, worst.reference, worst.error, worst.allowed
-    why = f'draws initial values, of which {len(leaves)} leaves differ'
+    why = f'on the way to initial values, of which {len(leaves)} leaves differ'
     return Finding(
         0, 'value', 'params', '', Place.of(line), None, why, *values, parameters=paths, cause=cause
     )
@@ -82,12 +82,16 @@ def _candidates(runs: Runs, budget: Budget) -> Iterator[Counterfactual]:
     """Names exchanged in `create`; then the functions that draw, in turn, for some are long.
 
     Before these, if all is right but for its scale, the lines that draw and those above them, backwards, but
-    not the draws themselves.
+    not the draws themselves; and if shapes differ, axes in another order, wherever the port is made: a layer
+    of images has as many weights as what it is first given has rows and columns.
     """
     sources = drawing_sources(_drawing_lines(runs))
     if sources:
         yield from budget.limit(exchanged(sources[-1]))
     differing = _differing(runs)
+    if any(mine is not None and mine.shape != its.shape for mine, its in differing):
+        ran = map(Source.if_any, called(lambda: made_anew(runs)))
+        yield from budget.spend(other_axes(source for source in ran if source))
     if all(itertools.starmap(_is_scaled, differing)):
         for line in reversed(_lines_of_draws(runs, [leaf for _, leaf in differing])):
             for source in drawing_sources([line]):

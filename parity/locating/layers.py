@@ -2,12 +2,14 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from parity import chunks
 from parity.comparison import Leaf, compare
 from parity.locating.forcing import BACKWARD, FORWARD, Forced
 from parity.locating.interception import ModuleCall, module_calls
@@ -16,7 +18,7 @@ from parity.locating.port_calls import PortCall, numbered, port_calls
 from parity.locating.structures import fit
 from parity.runs import Runs
 from parity.sides import LossCall
-from parity.tolerances import Tolerance, largest, noise_of, tolerance
+from parity.tolerances import tolerance
 from parity.trees import Arrays, subtree
 
 Status = Literal['match', 'carrier', 'culprit', 'missing']
@@ -153,7 +155,8 @@ class Layers:
     @functools.cached_property
     def largest_cotangent(self) -> float:
         """Of all in the loss: what is left of one that cancels is the rounding of others."""
-        return max((largest(x) for call in self.reference for x in call.cotangents.values()), default=0.0)
+        sizes = (chunks.largest(call.cotangents).values() for call in self.reference)
+        return max(itertools.chain.from_iterable(sizes), default=0.0)
 
 
 def layers(runs: Runs, call: LossCall) -> list[LayerRow]:
@@ -176,29 +179,31 @@ def _compared(
     expected: Arrays, found: Arrays, near: Callable[[], list[Arrays]], reduction: int, whole: float
 ) -> list[Leaf]:
     """The leaves, worst first. The noise is measured only where a leaf differs by what may be noise."""
+    own = chunks.largest(expected)
+    sizes = {name: max(size, _whole(name, whole)) for name, size in own.items()}
 
     def compared(samples: list[Arrays]) -> list[Leaf]:
-        allowed = _tolerances(expected, found, samples, reduction, whole)
+        noise = _noise(found, samples, sizes)
+        allowed = {
+            name: tolerance(leaf, noise[name], 'float64', reduction, _whole(name, whole), own=own[name])
+            for name, leaf in expected.items()
+        }
         return compare(expected, found, expected, allowed, places=True)
 
     leaves = compared([])
-    limits = {name: CERTAIN * max(largest(leaf), _whole(name, whole)) for name, leaf in expected.items()}
-    certain = all(leaf.matches or leaf.error > limits.get(leaf.path, 0.0) for leaf in leaves)
+    certain = all(leaf.matches or leaf.error > CERTAIN * sizes.get(leaf.path, 0.0) for leaf in leaves)
     return leaves if certain else compared(near())
 
 
-def _tolerances(
-    expected: Arrays, found: Arrays, near: list[Arrays], reduction: int, whole: float
-) -> dict[str, Tolerance]:
-    """The engine's tolerances, by the noise of the port: how far roundings in what it is given move it."""
-    allowed = {}
-    for name, leaf in expected.items():
-        size = max(largest(leaf), _whole(name, whole))
-        noises = [noise_of(other[name], found[name]) for other in near if name in other and name in found]
-        rounding = [noise for noise in noises if noise <= CERTAIN * size]
-        noise = max(rounding, default=0.0)
-        allowed[name] = tolerance(leaf, noise, 'float64', reduction, _whole(name, whole))
-    return allowed
+def _noise(found: Arrays, near: list[Arrays], sizes: dict[str, float]) -> dict[str, float]:
+    """How far roundings in what the port is given move it, for each of the sizes."""
+    noise = dict.fromkeys(sizes, 0.0)
+    for moved in near:
+        both = {name: leaf for name, leaf in found.items() if name in moved and name in sizes}
+        for name, distance in chunks.differences(moved, both).items():
+            if distance <= CERTAIN * sizes[name]:
+                noise[name] = max(noise[name], distance)
+    return noise
 
 
 def _whole(name: str, whole: float) -> float:

@@ -1,11 +1,12 @@
 """Known mistakes in the order of things, as rewrites that undo them: see `rewrites`."""
 
 import ast
+import copy
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from parity.locating.scopes import Scope
-from parity.locating.syntax import is_read, rewritten
+from parity.locating.syntax import is_integer, is_read, rewritten
 
 
 def orders(node: ast.expr, scope: Scope) -> Iterator[str]:
@@ -23,8 +24,31 @@ def orders(node: ast.expr, scope: Scope) -> Iterator[str]:
         yield f'({ast.unparse(node)}).mT'
     if isinstance(node, ast.Attribute) and node.attr in ('T', 'mT'):
         yield ast.unparse(node.value)
+    yield from permuted(node, scope)
     if isinstance(node, ast.Name | ast.Call) and is_read(node):
         yield f'({ast.unparse(node)}).mT'
+
+
+def permuted(node: ast.expr, scope: Scope) -> Iterator[str]:
+    """Axes or sizes, that is whole numbers of a call or of a tuple, in another order.
+
+    Two of them in each other's place, or the inverse, where they say how all axes are permuted.
+    """
+    name = 'args' if isinstance(node, ast.Call) else 'elts'
+    given = getattr(node, name, []) if is_read(node) else []
+    places = [i for i, one in enumerate(given) if is_integer(one)]
+    for i, j in itertools.combinations(places, 2):
+        yield _with(node, name, {i: given[j], j: given[i]})
+    numbers = [ast.literal_eval(given[i]) for i in places]
+    if len(numbers) > 2 and sorted(numbers) == list(range(len(numbers))):
+        yield _with(node, name, {places[to]: ast.Constant(at) for at, to in enumerate(numbers)})
+
+
+def _with(node: ast.expr, name: str, others: Mapping[int, ast.expr]) -> str:
+    """A node that has others at these positions of its list of this name."""
+    changed = copy.copy(node)
+    setattr(changed, name, [others.get(i, one) for i, one in enumerate(getattr(node, name))])
+    return ast.unparse(changed)
 
 
 def exchanged(node: ast.expr, scope: Scope) -> Iterator[str]:

@@ -11,12 +11,13 @@ import numpy as np
 
 from parity.comparison import Leaf, compare
 from parity.locating.candidates import (
+    other_axes,
     other_operations,
     other_settings,
     source_changes,
 )
 from parity.locating.causes import Piece
-from parity.locating.counterfactuals import Counterfactual, Source
+from parity.locating.counterfactuals import Counterfactual, Source, helpers
 from parity.locating.differences import differences
 from parity.locating.interception import ModuleCall
 from parity.locating.layers import Layers, judged
@@ -166,6 +167,7 @@ def module_changes(
     yield from other_operations()
     for line in suspected:
         yield from source_changes(source, line.line) if source.is_of(line) else ()
+    yield from other_axes(helpers(source))
     yield from source_changes(source)
 
 

@@ -4,7 +4,7 @@ import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from parity.locating.orders import exchanged, orders
+from parity.locating.orders import exchanged, orders, permuted
 from parity.locating.scopes import Scope
 from parity.locating.syntax import (
     binary,
@@ -262,6 +262,8 @@ def distributions(node: ast.expr, scope: Scope) -> Iterator[str]:
         yield renamed(node, OF_TORCH[name])
 
 
+# The part of 'transposed' that is tried in functions that a module calls, too.
+PERMUTED = Rewrite('transposed', 'the order of axes', permuted)
 # The likeliest first: of several that make a difference vanish the first is named.
 REWRITES = (
     Rewrite('other reduction', 'mean for min, min for max, sum for mean', reductions),

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import time
 
-from parity.checking import known, versions
+from parity.checking import environment, known
 from parity.functions import FunctionRuns
 from parity.locating import in_stages
 from parity.locating.construction import watched
@@ -12,9 +12,13 @@ from parity.locating.differing import Tell, first_differing, in_order
 from parity.locating.divergence import Divergence
 from parity.locating.in_losses import InLosses
 from parity.locating.record import Record
+from parity.locating.switches import never_asked
 from parity.locating.values import call_of
 from parity.runs import Runs
 from parity.verdict import StageResult
+
+# So many places that were found by their values come before those that were found by their text alone.
+AFTER = 2
 
 
 class Locating:
@@ -28,7 +32,7 @@ class Locating:
             call_of(runs, loss)
             self.stages = [name for name in self.stages if name in ('loss', 'grads')]
         described = runs.described if isinstance(runs, FunctionRuns) else runs.case.describe()
-        where = {**versions(), **runs.execution.described()}
+        where = environment(runs.execution)
         self.record = Record(Divergence(runs.pair.name, described, command, versions=where))
 
     def divergence(self) -> Divergence:
@@ -43,22 +47,42 @@ class Locating:
             self.record.add(stages=tuple(stages))
             with self.runs.settings():
                 self._locate(stages, InLosses(self.runs, self.record, self.loss, makes, self.tell))
+                self._ask_switches(stages[0])
         elif stages := first_in('float32', self.tell):
             self.record.add(stages=tuple(stages))
             self.record.note(
                 'float64 agrees, so the port computes the same; float32 alone differs, by how it rounds: '
                 'no line of it has a value of its own to part with'
             )
-        places = self.record.found.findings
-        ranked = tuple(dataclasses.replace(place, rank=i) for i, place in enumerate(places, 1))
+        places = enumerate(self.record.found.findings, 1)
+        ranked = tuple(dataclasses.replace(place, rank=i) for i, place in places)
         self.record.add(findings=ranked, seconds=time.perf_counter() - started)
         return self.record.found
 
+    def _ask_switches(self, stage: StageResult) -> None:
+        """Where no cause is known: conditions that are constants, among the first places."""
+        places = self.record.found.findings
+        if any(place.is_explained for place in places[:1]):
+            return
+        switches = never_asked(self.runs, stage.stage)
+        lines = [switch.port for switch in switches]
+        others = [place for place in places if place.port not in lines]
+        self.record.add(findings=(*others[:AFTER], *switches, *others[AFTER:]))
+
     def _locate(self, stages: list[StageResult], losses: InLosses) -> None:
         first = stages[0]
-        if first.outcome == 'error' and first.stage not in ('loss', 'grads', 'forward', 'actions'):
+        if first.outcome == 'error' and not self._is_made():
+            in_stages.unmade(self.runs, self.record, first)
+        elif first.outcome == 'error' and first.stage not in ('loss', 'grads', 'forward', 'actions'):
             in_stages.raising(self.runs, self.record, first)
         elif first.stage in ('loss', 'grads') or isinstance(self.runs, FunctionRuns):
             losses.search(stages)
         else:
             in_stages.SEARCHES[first.stage](self.runs, self.record, first, self.tell)
+
+    def _is_made(self) -> bool:
+        """Whether the port can be made at all."""
+        try:
+            return self.runs.port64 is not None
+        except Exception:  # it can fail in any way
+            return False

@@ -10,6 +10,8 @@ from parity.tolerances import ADAM_BETAS, ADAM_EPS
 
 # A solved constant is a constant if it explains the numbers to so much of their size.
 SOLVED = 1e-6
+# What Adam's constants can be, but for rounding: a parameter that grows is not decaying backwards.
+LIMITS = {'beta1': (0, 1), 'beta2': (0, 1), 'eps': (0, np.inf), 'decay': (0, np.inf), 'l2': (0, np.inf)}
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Adam:
         ]
 
     def solved(self, before: Moments, gradient: np.ndarray, after: Moments) -> dict[str, float]:
-        """For each constant by itself, the value that explains best what `after` is."""
+        """For each constant by itself, the value that explains best what `after` is, if it can be one."""
         return {
             name: value
             for name, value in (
@@ -78,7 +80,7 @@ class Adam:
                 ('decay', self._decay(before, gradient, after)),
                 ('l2', self._l2(before, gradient, after)),
             )
-            if np.isfinite(value)
+            if np.isfinite(value) and _is_possible(name, value)
         }
 
     def having(self, name: str, value: float) -> 'Adam':
@@ -110,6 +112,11 @@ class Adam:
         return ratio(after.mu - without.mu, (1 - self.beta1) * before.param)
 
 
+def _is_possible(name: str, value: float) -> bool:
+    low, high = LIMITS.get(name, (-np.inf, np.inf))
+    return bool(low - SOLVED <= value <= high + SOLVED)
+
+
 def moving_average(online: np.ndarray, target: np.ndarray, tau: float) -> np.ndarray:
     """tau * online + (1 - tau) * target."""
     average: np.ndarray = tau * online + (1 - tau) * target
@@ -122,6 +129,15 @@ def rate(online: np.ndarray, before: np.ndarray, after: np.ndarray) -> float:
     error = np.abs(moving_average(online, before, tau) - after).max(initial=0.0)
     moved = np.abs(after - before).max(initial=0.0)
     return tau if moved and error <= SOLVED * moved else np.nan
+
+
+def weights(online: np.ndarray, before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
+    """The (a, b) for which a target went from before to a * online + b * before; NaN where there are none."""
+    a, b = combination(after, online, before)
+    error = np.abs(a * online + b * before - after).max(initial=0.0)
+    columns = np.stack([online.ravel(), before.ravel()])
+    is_told_apart = after.size > 2 and np.linalg.matrix_rank(columns, rtol=SOLVED) == 2
+    return (a, b) if is_told_apart and error <= SOLVED * np.abs(after).max() else (np.nan, np.nan)
 
 
 def _share(after: np.ndarray, before: np.ndarray, new: np.ndarray) -> float:

@@ -4,6 +4,7 @@ A port is its original line for line, mostly: what a line says otherwise is like
 says alike. Each such difference is undone by itself, where the reference's words mean something in the port.
 """
 
+import dataclasses
 import functools
 import inspect
 import itertools
@@ -69,7 +70,9 @@ class Unlike:
             return cause, change
         at_line = functools.partial(self._at, change.line)
         named, as_known = find_cause(Piece(self.margin, lambda: Budget(NAMING).spend(at_line())), found)
-        return (named, as_known) if as_known else (cause, change)
+        if as_known is None:
+            return cause, change
+        return named, dataclasses.replace(as_known, reference=change.reference)
 
     def _at(self, line: Line) -> Iterator[Counterfactual]:
         """What would undo the known mistakes of a line."""

@@ -20,7 +20,12 @@ MADE = ('optimiser constant', 'plain gradient descent', 'parameter left out of t
 # In this order: where gradients are written last; where the values that are written were made; what the
 # method of the update calls; the optimiser's step itself; what the function calls that makes this step.
 CHANGED = ('gradient scaled before the step', 'gradient changed before the step')
-VALUES = ('target rate', 'target average in the wrong direction', 'target copied')
+VALUES = (
+    'target rate',
+    'target average in the wrong direction',
+    'target average of other weights',
+    'target copied',
+)
 TIMES = ('target not updated', 'target updated in a step in which it rests')
 SKIPPED = ('parameter without gradient skipped',)
 LATE = ('target from the values after the step',)

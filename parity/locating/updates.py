@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from parity.locating.alternatives import (
-    Constants,
     Follows,
+    Solved,
     adam_of,
     alternatives,
     follows,
     solved_constants,
+    solved_weights,
 )
 from parity.locating.recorded import Step, moments_of, recorded_steps
 from parity.locating.steps import Adam
@@ -52,21 +53,21 @@ def updates(runs: Runs) -> list[UpdateFinding]:
             path for path in step.port.params if step.margin(path, moments_of(step.reference, path)) > 1
         ]
         adams = {path: adam_of(step, path, lr) for path in differing}
-        constants = solved_constants(step, adams)
+        solved = Solved(solved_constants(step, adams), solved_weights(step, differing, followed))
         for path, adam in adams.items():
-            cause, description, margin = explained(step, path, adam, followed, constants)
+            cause, description, margin = explained(step, path, adam, followed, solved)
             key = cause, '' if cause == UNKNOWN else description
             found.setdefault(key, []).append((margin, description, step.name, path))
     return [_finding(cause, rows) for (cause, _), rows in found.items()]
 
 
 def explained(
-    step: Step, path: str, adam: Adam, followed: Mapping[str, Follows], constants: Constants
+    step: Step, path: str, adam: Adam, followed: Mapping[str, Follows], solved: Solved
 ) -> tuple[str, str, float]:
     """(cause, description, remaining margin) of what the port did to one parameter in one step."""
     tried = [
         (step.margin(path, outcome), cause, description)
-        for cause, description, outcome in alternatives(step, path, adam, followed, constants)
+        for cause, description, outcome in alternatives(step, path, adam, followed, solved)
     ]
     known = [row for row in tried if row[0] <= 1]
     if known:

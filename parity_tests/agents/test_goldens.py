@@ -32,7 +32,7 @@ import reference_jax.encoders
 import torch_agents
 import torch_agents.encoders
 from fixtures import Golden
-from parity import tolerances, trees
+from parity import chunks, tolerances, trees
 from parity.backends import JaxSide, TorchSide
 from parity.sides import LossCall, Side, State, UpdateCall
 from parity.trees import Arrays, subtree, with_prefix
@@ -260,11 +260,9 @@ def largest_gradient(golden: Golden) -> float:
 def noise(name: str, package: str, group: str) -> Errors:
     """SAFETY times as far as the package's own results move with the rounding of its parameters."""
     own, *samples = (OUTPUTS[group](name, package, i) for i in (None, *range(SAMPLES)))
-    return {
-        path: tolerances.SAFETY * max(tolerances.noise_of(sample[path], leaf) for sample in samples)
-        for path, leaf in own.items()
-        if leaf.dtype.kind == 'f'
-    }
+    floats = {path: leaf for path, leaf in own.items() if leaf.dtype.kind == 'f'}
+    found = [chunks.differences(sample, floats) for sample in samples]
+    return {path: tolerances.SAFETY * max(noise[path] for noise in found) for path in floats}
 
 
 def close_comparisons(golden: Golden, expected: Arrays) -> Errors:

@@ -11,7 +11,7 @@ from hypothesis.extra.numpy import arrays
 from parity import chunks
 from parity.comparison import compare
 from parity.summaries import summaries, summary
-from parity.tolerances import Tolerance, largest, noise_of
+from parity.tolerances import Tolerance, largest
 from parity.trees import Arrays
 
 SHAPES = st.lists(st.integers(0, 4), max_size=3).map(tuple)
@@ -55,7 +55,38 @@ def test_together_as_alone(pairs: list[tuple[np.ndarray, np.ndarray]], allowed: 
     assert compared(list(one)) == set().union(*(compared([path]) for path in one))
     assert summaries(one) == {path: summary(leaf) for path, leaf in one.items()}
     assert chunks.largest(one) == {path: largest(leaf) for path, leaf in one.items()}
-    assert chunks.differences(other, one) == {path: noise_of(other[path], leaf) for path, leaf in one.items()}
+    assert chunks.differences(other, one) == {
+        path: difference(other[path], leaf) for path, leaf in one.items()
+    }
+
+
+def difference(rounded: np.ndarray, truth: np.ndarray) -> float:
+    return chunks.differences({'': rounded}, {'': truth})['']
+
+
+@pytest.mark.parametrize(
+    ('rounded', 'truth', 'size'),
+    [
+        ([1.0, 2.0], [1.0, 2.0], 0.0),
+        ([1.0, 2.0], [1.25, 1.5], 0.5),
+        ([-1.0], [1.0], 2.0),
+        ([np.nan, 1.0], [5.0, 1.5], 0.5),
+        ([5.0, 1.0], [np.inf, 1.5], 0.5),
+        ([np.inf, 1.0], [1e39, 1.0], 0.0),
+        ([np.nan], [np.nan], 0.0),
+        ([], [], 0.0),
+    ],
+)
+def test_a_difference_is_the_largest_where_both_are_finite(rounded: list, truth: list, size: float) -> None:
+    assert difference(np.array(rounded, np.float32), np.array(truth)) == size
+
+
+def test_the_difference_of_one_number() -> None:
+    assert difference(np.array(1.0), np.array(3.0)) == 2.0
+
+
+def test_differences_are_measured_in_float64() -> None:
+    assert difference(np.ones(1, np.float32), np.array([1 + 2.0**-40])) == 2.0**-40
 
 
 def many() -> Arrays:

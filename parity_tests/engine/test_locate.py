@@ -359,6 +359,22 @@ def test_a_port_that_raises_has_its_line() -> None:
     assert finding.port.text == "raise NotImplementedError('not ported yet')"
 
 
+def test_a_port_that_cannot_be_made_has_the_line_that_is_unlike_and_the_one_that_raises() -> None:
+    wrong = Substitution(
+        'iql.py', 'TrainState.create(networks, init_rng,', 'TrainState.create(networks, seed,'
+    )
+    with planted('iql', wrong) as made:
+        found = parity.locate(made.pair, case=Case(sizes={'B': 3}))
+    cause, raising = found.findings
+    assert cause.port is not None
+    assert cause.reference is not None
+    assert (cause.port.file.rsplit('/')[-1], cause.port.line) in made.lines
+    assert 'init_rng' in cause.reference.text
+    assert cause.is_explained
+    assert raising.kind == 'error'
+    assert 'expected one key' in raising.why
+
+
 @pytest.mark.slow
 def test_a_leak_is_a_cotangent_with_its_cells() -> None:
     found = parity.locate(broken_ports.LEAKY_TARGET, case=Case(seed=1))

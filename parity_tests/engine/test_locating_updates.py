@@ -106,6 +106,14 @@ def copied(agent: Any) -> None:
     ]
 
 
+def heavier(agent: Any) -> None:
+    def average(target: str, online: str, tau: float) -> list[torch.Tensor]:
+        pairs = zip(*(agent.network.subtree(name).values() for name in (online, target)), strict=True)
+        return [(tau * p + (1 + tau) * tp).detach() for p, tp in pairs]
+
+    agent.network.moving_average = average
+
+
 CASES = [
     (late_targets, 'target from the values after the step', 'follows modules_critic as stepped'),
     (skipping_adam, 'parameter without gradient skipped', 'gradient None where the reference has zeros'),
@@ -119,6 +127,11 @@ CASES = [
     (resting, 'parameter left out of the optimiser', 'not moved by its gradient'),
     (configured(tau=0.01), 'target rate', 'tau 0.01 instead of 0.005'),
     (configured(tau=0.995), 'target average in the wrong direction', 'tau 0.995 instead of 0.005'),
+    (
+        heavier,
+        'target average of other weights',
+        '0.005 of modules_critic and 1.005 of itself instead of 0.005 and 0.995',
+    ),
     (no_targets, 'target not updated', 'rests in a step in which the reference follows'),
     (copied, 'target copied', 'modules_critic from before the step'),
 ]

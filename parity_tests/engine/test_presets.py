@@ -12,6 +12,7 @@ from parity import Case, Pair, check
 from parity.errors import ParityError
 from parity.locating.locate import locate
 from parity.presets import presets_of
+from parity_tests.engine.planting import Substitution, planted
 from torch_agents import encoders
 from torch_agents.encoders import ImpalaEncoder
 from torch_agents.pairs import ENCODERS, IQL
@@ -72,6 +73,15 @@ def test_a_preset_is_located_in_its_table(monkeypatch: pytest.MonkeyPatch) -> No
     assert finding.port is not None
     assert finding.port.file.endswith('torch_agents/encoders.py')
     assert finding.port.text.strip().startswith("'impala_small':")
+
+
+def test_what_presets_of_both_sides_leave_to_a_default_is_located_there() -> None:
+    wider = Substitution('encoders.py', 'stage_sizes, num_filters=64', 'stage_sizes, num_filters=32')
+    with planted('iql', wider) as made:
+        (finding,) = locate(made.pair, case=Case(sizes={'B': 4, 'O': 3, 'A': 2}), stage='config').findings
+    assert finding.port is not None
+    assert (finding.port.file.rsplit('/')[-1], finding.port.line) in made.lines
+    assert finding.why == 'the default configuration differs in encoder=resnet_34/num_filters'
 
 
 def test_no_table() -> None:

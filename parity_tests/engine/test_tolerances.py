@@ -20,39 +20,11 @@ from parity.tolerances import (
     FLOOR,
     SAFETY,
     Tolerance,
-    noise_of,
     tolerance,
     underflow,
 )
 
 # --- noise
-
-
-@pytest.mark.parametrize(
-    ('rounded', 'truth', 'noise'),
-    [
-        ([1.0, 2.0], [1.0, 2.0], 0.0),
-        ([1.0, 2.0], [1.25, 1.5], 0.5),
-        ([-1.0], [1.0], 2.0),
-        ([np.nan, 1.0], [5.0, 1.5], 0.5),
-        ([5.0, 1.0], [np.inf, 1.5], 0.5),
-        ([np.inf, 1.0], [1e39, 1.0], 0.0),
-        ([np.nan], [np.nan], 0.0),
-        ([], [], 0.0),
-    ],
-)
-def test_noise_is_the_largest_difference_where_both_are_finite(
-    rounded: list, truth: list, noise: float
-) -> None:
-    assert noise_of(np.array(rounded, np.float32), np.array(truth)) == noise
-
-
-def test_noise_of_one_number() -> None:
-    assert noise_of(np.array(1.0), np.array(3.0)) == 2.0
-
-
-def test_noise_is_measured_in_float64() -> None:
-    assert noise_of(np.ones(1, np.float32), np.array([1 + 2.0**-40])) == 2.0**-40
 
 
 @pytest.mark.parametrize(
