@@ -8,8 +8,8 @@ from typing import Any
 
 from parity.locating.counterfactuals import Counterfactual, Source, operation, settings
 from parity.locating.operations import OPERATIONS
-from parity.locating.rewrites import PERMUTED, REWRITES
-from parity.locating.scopes import scope_of
+from parity.locating.rewrites import PERMUTED, REWRITES, Rewrite
+from parity.locating.scopes import Scope, scope_of
 from parity.locating.syntax import call_name, rewritten
 
 # How torch calls what Flax calls otherwise.
@@ -64,10 +64,7 @@ def source_changes(
     nodes = _but_calls(source.expressions(line), without)
     last = source.tree.end_lineno or 0 if line is None else line
     scope = scope_of(source.tree, last, reference.tree if reference else None)
-    for row in REWRITES:
-        for node in nodes:
-            for text in row.options(node, scope):
-                yield rewrite(source, row.name, node, text)
+    yield from _rewrites(source, REWRITES, nodes, scope)
     yield from _orders(source, line)
     yield from exchanged(source, line)
 
@@ -83,9 +80,17 @@ def other_axes(sources: Iterable[Source]) -> Iterator[Counterfactual]:
     """Axes and sizes in another order, anywhere in some functions."""
     for source in sources:
         scope = scope_of(source.tree, source.tree.end_lineno or 0)
-        for node in source.expressions():
-            for text in PERMUTED.options(node, scope):
-                yield rewrite(source, PERMUTED.name, node, text)
+        yield from _rewrites(source, [PERMUTED], source.expressions(), scope)
+
+
+def _rewrites(
+    source: Source, rows: Iterable[Rewrite], nodes: Sequence[ast.expr], scope: Scope
+) -> Iterator[Counterfactual]:
+    """What each row of the table makes of each node, row by row."""
+    for row in rows:
+        for node in nodes:
+            for text in row.options(node, scope):
+                yield rewrite(source, row.name, node, text)
 
 
 def preceded(source: Source, statement: ast.stmt, text: str) -> Counterfactual:

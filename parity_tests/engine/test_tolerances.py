@@ -24,7 +24,7 @@ from parity.tolerances import (
     underflow,
 )
 
-# --- noise
+# --- sizes
 
 
 @pytest.mark.parametrize(
