@@ -19,7 +19,6 @@ from parity.trees import Arrays
 
 # What a dimension letter is when nobody says otherwise.
 DEFAULT_SIZES = {'B': 5, 'O': 4, 'A': 2, 'L': 3, 'M': 3, 'T': 6, 'F': 16, 'H': 8, 'W': 10, 'C': 3}
-NUDGE = 2.0**-50
 TEMPERATURES = (0.0, 0.7, 1.0)
 
 
@@ -137,15 +136,15 @@ def perturbed(state: State, pair: Pair, case: Case) -> State:
     return dataclasses.replace(state, params=params)
 
 
-def nudged(batch: Arrays, sample: int) -> Arrays:
-    """The batch in float64 with its numbers scaled by one factor, off 1 by a few roundings.
+def nudged(batch: Arrays, sample: int, step: float, dtype: str) -> Arrays:
+    """The batch with its numbers scaled by one factor, up to `step` below 1, in this precision.
 
-    One factor keeps equal what is equal; whole numbers stay, because they are flags and bounds: actions of
-    exactly 1.
+    One factor keeps equal what is equal, and downwards it leads past no bound; whole numbers stay, because
+    they are flags and bounds: actions of exactly 1.
     """
-    factor = 1 + NUDGE * np.random.default_rng([sample, 1]).uniform(-1, 1)
+    factor = 1 - step * np.random.default_rng([sample, 1]).uniform(0.5, 1)
     return {
-        name: np.where(array == np.round(array), array, array.astype(np.float64) * factor)
+        name: np.where(array == np.round(array), array, array.astype(np.float64) * factor).astype(dtype)
         if array.dtype.kind == 'f'
         else array
         for name, array in batch.items()

@@ -17,12 +17,18 @@ from parity.sides import Mode, State
 from parity.stages import Leader, Runner
 from parity.trees import Arrays
 
-# Noise is measured with the parameters as they are and with each leaf scaled a little, because one sample can
-# be small by luck: in float32 far enough to round differently everywhere, in float64 by a few roundings.
+# Noise is measured with the inputs as they are and with each parameter and the batch scaled a little, because
+# one sample can be small by luck: in float32 far enough to round differently everywhere, in float64 by a few
+# roundings.
 SAMPLES = {'float32': 2, 'float64': 4}
 # All of a few samples can be small: of three normal ones the largest is below a tenth of their deviation once
 # in 2,000 times, of 17 never; and where terms cancel, all can be zero.
 MORE_SAMPLES = 16
+# A sum of few terms can be free of rounding in the reference's order, also where they are scaled, and not in
+# another. How far off that may be shows where the inputs are rounded otherwise: what is exact for inputs a
+# few roundings away is as good (backward stability, N. Higham 2002, "Accuracy and Stability").
+ROUNDED_INPUTS = 4
+FEW_ROUNDINGS = 2.0**-21
 SCALES = {'float32': 2.0**-10, 'float64': 2.0**-50}
 # Matrices of less entries are multiplied faster by one thread.
 SMALL = 2**16
@@ -107,31 +113,42 @@ class Computations:
         return self._truth_of(self.reference32)
 
     def nearby32(self, samples: int) -> list[tuple[Runner, Runner]]:
-        """So many times the reference in float32 and its truth, each with scaled parameters."""
+        """So many times the reference in float32 and its truth, with scaled parameters and a nudged batch."""
         for sample in range(len(self._near32), samples):
-            state = self.inputs.state.scaled(sample, SCALES['float32'])
-            near = dataclasses.replace(self.inputs, state=state)
+            near = self._near(sample, SCALES['float32'])
             drift = functools.partial(self._drift, 'float32', sample)
             runner = Runner(self.created.like('float32'), self.pair, near, drift=drift)
             self._near32.append((runner, self._truth_of(runner)))
         return self._near32[:samples]
+
+    @functools.cached_property
+    def rounded_inputs(self) -> list[Runner]:
+        """The truth of inputs that are, in float32, a few roundings off."""
+        inputs = (self._near(sample, FEW_ROUNDINGS) for sample in range(ROUNDED_INPUTS))
+        return [self._reference('wide', near, leader=self.reference32) for near in inputs]
 
     def nearby64(self, samples: int) -> list[Runner]:
         """So many times the reference in float64, rounding otherwise, with scaled parameters before every
         step and a nudged batch.
         """
         for sample in range(len(self._near64), samples):
+            batch = case_module.nudged(self.inputs.batch, sample, SCALES['float64'], 'float64')
             self._near64.append(
                 Runner(
                     self.created.like('float64').rounding_as(sample),
                     self.pair,
-                    dataclasses.replace(self.inputs, batch=case_module.nudged(self.inputs.batch, sample)),
+                    dataclasses.replace(self.inputs, batch=batch),
                     self.reference64,
                     scaling(sample, SCALES['float64']),
                     functools.partial(self._drift, 'float64', sample),
                 )
             )
         return self._near64[:samples]
+
+    def _near(self, sample: int, step: float) -> Inputs:
+        """Inputs whose parameters and batch are scaled in float32."""
+        batch = case_module.nudged(self.inputs.batch, sample, step, 'float32')
+        return dataclasses.replace(self.inputs, state=self.inputs.state.scaled(sample, step), batch=batch)
 
     def steps(self, dtype: str, samples: int) -> dict[str, dict[str, np.ndarray]]:
         """For each update, how far the gradient's tolerance from so many samples moves each parameter."""

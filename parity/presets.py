@@ -40,9 +40,8 @@ def taker_of_default(pair: Pair, side: str, key: str, name: str, argument: str) 
 
 
 def _taker(preset: Any, argument: str) -> Any:
-    preset = functools.partial(preset)  # of a class or of a partial, which it takes apart
-    by_default = inspect.signature(preset.func).parameters.keys() - _given(preset).arguments.keys()
-    return preset.func if argument in by_default else None
+    made, given = _taken_apart(preset)
+    return made if argument in given.signature.parameters.keys() - given.arguments.keys() else None
 
 
 def _table(pair: Pair, key: str, target: str) -> Arguments:
@@ -63,12 +62,13 @@ def _presets(pair: Pair, key: str, target: str) -> Mapping[str, Callable[..., An
 
 
 def _arguments(preset: Any) -> Iterator[tuple[str, Any]]:
-    preset = functools.partial(preset)  # of a class or of a partial, which it takes apart
-    yield 'class', preset.func.__name__
-    bound = _given(preset)
+    made, bound = _taken_apart(preset)
+    yield 'class', made.__name__
     bound.apply_defaults()
     yield from bound.arguments.items()
 
 
-def _given(preset: functools.partial[Any]) -> inspect.BoundArguments:
-    return inspect.signature(preset.func).bind_partial(*preset.args, **preset.keywords)
+def _taken_apart(preset: Any) -> tuple[Any, inspect.BoundArguments]:
+    """What a preset makes, and the arguments that it gives."""
+    whole = functools.partial(preset)  # of a class or of a partial, which it takes apart
+    return whole.func, inspect.signature(whole.func).bind_partial(*whole.args, **whole.keywords)

@@ -94,6 +94,8 @@ class Runs(Computations):
             found = [(near.stage(stage), exact) for near in self.nearby64(samples)]
         else:
             pairs = [(self.reference32, self.truth), *self.nearby32(samples)]
+            if samples == MORE_SAMPLES:
+                pairs += [(near, self.truth) for near in self.rounded_inputs]
             found = [(rounded.stage(stage), _floating(wide.stage(stage))) for rounded, wide in pairs]
         noises = [chunks.differences(*pair) for pair in found]
         return {path: max(noise[path] for noise in noises) for path in (noises[0] if noises else ())}

@@ -6,8 +6,9 @@ How far its results move is its *noise*; the port may differ from the reference 
 Vignes 1993, "A stochastic arithmetic for reliable scientific computation".)
 
 float32 decides numerics. The reference runs in float32, and in float64 from the same float32 inputs and
-draws, its *truth*; the difference is its noise. The port's error against the truth may be SAFETY times as
-much.
+draws, its *truth*; the difference is its noise, of these inputs and of some that are scaled a little. The
+port's error against the truth may be SAFETY times as much. Where that is not enough, what the truth makes of
+inputs a few roundings off is noise as well.
 
 Samples of the noise can only allow more. So they are taken as they are needed (`Runs.compare`): what is well
 within the rounding floor is judged by that alone.

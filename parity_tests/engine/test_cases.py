@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from parity import batches, cases
 from parity.cases import Case
+from parity.computations import SCALES
 from parity.generated import parse_settings, parse_sizes, parse_style
 from parity.pair import Pair
 from parity.sides import State
@@ -339,17 +340,20 @@ def test_all_pairs_of_rows_are_a_longer_sum() -> None:
 # --- a batch that is rounded differently
 
 
-def test_a_nudged_batch_moves_by_roundings_and_keeps_bounds_and_ties() -> None:
-    actions = np.array([[-1.0, 0.3], [1.0, 0.3]], np.float32)
+@pytest.mark.parametrize('dtype', ['float32', 'float64'])
+def test_a_nudged_batch_moves_by_roundings_and_keeps_bounds_and_ties(dtype: str) -> None:
+    actions = np.array([[-1.0, 0.3], [1.0, np.nextafter(np.float32(1), np.float32(0))]], np.float32)
     batch = {'actions': actions, 'next_actions': actions, 'labels': np.array([3, 0], np.int32)}
-    moved = cases.nudged(batch, 0)
+    step = SCALES[dtype]
+    moved = cases.nudged(batch, 0, step, dtype)
+    assert moved['actions'].dtype == dtype
     assert np.array_equal(moved['actions'][:, 0], [-1, 1])
     assert np.array_equal(moved['actions'], moved['next_actions'])
-    off = np.abs(moved['actions'][:, 1] / actions[:, 1].astype(np.float64) - 1)
-    assert (off > 0).all()
-    assert (off <= 1.1 * cases.NUDGE).all()
+    off = 1 - moved['actions'][:, 1] / actions[:, 1].astype(np.float64)
+    assert (off > 0.4 * step).all()
+    assert (off <= 1.1 * step).all()
     assert moved['labels'] is batch['labels']
-    assert not np.array_equal(moved['actions'], cases.nudged(batch, 1)['actions'])
+    assert not np.array_equal(moved['actions'], cases.nudged(batch, 1, step, dtype)['actions'])
 
 
 def test_bounds_puts_bare_vectors_past_the_bounds_of_a_log_sigma_and_other_styles_do_not(toy: Pair) -> None:

@@ -1,6 +1,8 @@
 """A stage is judged by as many samples of the noise as it needs: none, the usual few, or more."""
 
+import functools
 import itertools
+import operator
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from parity import check, runs
+from parity import Verdict, check, check_functions, runs
 from parity.cases import Case
 from parity.computations import MORE_SAMPLES, SAMPLES
 from parity.expected import Expected
@@ -183,3 +185,32 @@ def test_twin_what_is_never_used_may_not() -> None:
     found = check(_contrast('unused'), cases=[EQUAL], stages=['grads'], dtypes=['float64'])
     (differing,) = [leaf.path for _, stage in found.stages() for leaf in stage.leaves if not leaf.matches]
     assert differing.endswith('unused')
+
+
+# Of a transition that a soak found. What changed sums up without rounding in float32, from first to last, and
+# does so however both are scaled.
+STATE = np.float32([0.0, -1.357885479927063, 0.4566419720649719, 0.7776000499725342, -0.3873156011104584])
+NEXT_STATE = np.float32(
+    [0.45351067185401917, -2.1604390144348145, 0.47769132256507874, 0.9639099836349487, -0.2474532276391983]
+)
+
+
+def residual(error: float) -> Verdict:
+    """Of a port that sums from last to first, and is off by this share of the largest term."""
+    batch = {'next': NEXT_STATE, 'now': STATE}
+    reference = lambda next, now: functools.reduce(operator.add, next - now)  # noqa: E731
+    port = lambda next, now: functools.reduce(operator.add, (next - now).flip(0)) + error * now[1]  # noqa: E731
+    return check_functions(reference, port, batch, dtypes=['float32'], grads=False)
+
+
+def test_a_sum_that_is_exact_in_one_order_may_round_in_another() -> None:
+    residual(0.0).raise_if_mismatch()
+
+
+def test_twin_scaled_terms_alone_do_not_show_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr('parity.computations.ROUNDED_INPUTS', 0)
+    assert residual(0.0).outcome == 'mismatch'
+
+
+def test_twin_more_than_roundings_of_its_terms_is_a_difference() -> None:
+    assert residual(1e-5).outcome == 'mismatch'
