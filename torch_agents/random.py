@@ -41,7 +41,7 @@ def compile():
     """Draw large float32 arrays on the CPU by compiled kernels from now on: the same bits, much faster.
 
     Needs a C++ compiler (`torch.compile`), which takes half a minute at the first large draw of each kind.
-    On a GPU draws are always compiled.
+    On a GPU every draw is one kernel as it is.
     """
     global _compiling
     _compiling = True
@@ -269,7 +269,7 @@ def _fill(key, shape, dtype, values):
             _block(values, key, start, min(_BLOCK, count - start), in_kernel)
             for start in range(0, count or 1, _BLOCK)
         ]
-        return (torch.cat(parts) if len(parts) > 1 else parts[0]).view(shape)
+        return (torch.cat(parts) if len(parts) > 1 else parts[0]).to(dtype).view(shape)
     out = torch.empty(shape, dtype=dtype)
     flat = out.view(-1)
     if count > _CPU_BLOCK:  # freeing 16 MB keeps glibc from returning freed blocks: 1.8 times faster
@@ -282,8 +282,12 @@ def _fill(key, shape, dtype, values):
 
 def _block(values, key, start, count, in_kernel=False):
     """values(words) for count word pairs from start on; on a GPU, or in_kernel, one kernel instead of 200."""
-    in_kernel = in_kernel or key.device.type == 'cuda'
-    compute = _compiled(values) if in_kernel else functools.partial(_stream, values)
+    on_gpu = key.device.type == 'cuda'
+    if on_gpu and not torch.compiler.is_compiling() and values in _GPU_KINDS:
+        from torch_agents import random_gpu  # needs Triton, as torch.compile does there
+
+        return random_gpu.draw(key, start, count, _GPU_KINDS[values])
+    compute = _compiled(values) if in_kernel or on_gpu else functools.partial(_stream, values)
     return compute(key.view(torch.int32), start >> 32, _signed(start & _LOW_WORD), count)
 
 
@@ -330,6 +334,12 @@ def _normal(x0, x1, dtype):
 _WORDS = {itemsize: functools.partial(_bits, itemsize=itemsize) for itemsize in (1, 2, 4, 8)}
 _UNIFORMS = {dtype: functools.partial(_unit, dtype=dtype) for dtype in _FLOATS}
 _NORMALS = {dtype: functools.partial(_normal, dtype=dtype) for dtype in _FLOATS}
+_GPU_KINDS = {  # of what `random_gpu` has a kernel for
+    _pairs: 'pairs',
+    **{_WORDS[itemsize]: 'words' for itemsize in (1, 2, 4)},
+    _UNIFORMS[torch.float32]: 'uniform',
+    _NORMALS[torch.float32]: 'normal',
+}
 
 
 # Arguments.

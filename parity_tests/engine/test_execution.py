@@ -241,6 +241,7 @@ gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA GPU
 
 
 @gpu
+@pytest.mark.filterwarnings('default')  # torch.compile warns, of draws in float64
 @pytest.mark.parametrize('name', sorted(registered()))
 def test_on_a_gpu(name: str) -> None:
     check(name, device='cuda').raise_if_mismatch()
