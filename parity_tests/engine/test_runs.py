@@ -187,6 +187,20 @@ def test_twin_what_is_never_used_may_not() -> None:
     assert differing.endswith('unused')
 
 
+def test_samples_in_float32_move_parameters_and_batch() -> None:
+    runs = Runs(find('iql'), Case(seed=1, sizes={'B': 16, 'O': 17, 'A': 6, 'M': 16}))
+    for rounded, exact in runs.nearby32(2):
+        assert rounded.inputs is exact.inputs
+        for moved, given in (
+            (rounded.inputs.batch, runs.inputs.batch),
+            (rounded.inputs.state.params, runs.inputs.state.params),
+        ):
+            assert not any(
+                np.array_equal(moved[name], given[name]) for name in given if np.any(given[name] % 1)
+            )
+            assert all(moved[name].dtype == given[name].dtype for name in given)
+
+
 # Of a transition that a soak found. What changed sums up without rounding in float32, from first to last, and
 # does so however both are scaled.
 STATE = np.float32([0.0, -1.357885479927063, 0.4566419720649719, 0.7776000499725342, -0.3873156011104584])
