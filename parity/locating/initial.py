@@ -30,7 +30,7 @@ INNERMOST = 2
 
 
 def drawn_otherwise(runs: Runs, leaves: Sequence[Leaf]) -> list[Finding]:
-    """The line that, changed, gives the port all of the reference's initial values.
+    """The line that, changed, gives the port all of the reference's initial values; a second, if two do.
 
     If none does: the innermost lines through which they are drawn. Nothing for a port that draws none.
     """
@@ -39,8 +39,24 @@ def drawn_otherwise(runs: Runs, leaves: Sequence[Leaf]) -> list[Finding]:
     budget = Budget(SECONDS)
     cause, found = find_cause(Piece(functools.partial(margin, runs), lambda: _candidates(runs, budget)))
     if found is not None and found.line is not None:
-        return [_finding(found.line, leaves, cause)]
+        other, alike = _another(runs, cause.name, found.line)
+        return [_finding(found.line, leaves, cause), *([_finding(alike, leaves, other)] if alike else [])]
     return [_finding(line, leaves, None) for line in reversed(_drawing_lines(runs)[-INNERMOST:])]
+
+
+def _another(runs: Runs, name: str, blamed: Line) -> tuple[Cause, Line | None]:
+    """Another line of the function for which the same mistake explains as much; None if there is none.
+
+    A weight that is turned where it is drawn is as right as one that is turned where it is copied.
+    """
+
+    def candidates() -> Iterator[Counterfactual]:
+        for source in drawing_sources([blamed]):
+            same = (change for change in source_changes(source) if change.name == name)
+            yield from Budget(SECONDS).limit(change for change in same if change.line != blamed)
+
+    cause, found = find_cause(Piece(functools.partial(margin, runs), candidates))
+    return cause, found.line if found else None
 
 
 def _finding(line: Line, leaves: Sequence[Leaf], cause: Cause | None) -> Finding:

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from parity.locating.calls import frames_at, stack_of
+from parity.locating.calls import called, frames_at, stack_of
+from parity.locating.counterfactuals import Source
 from parity.locating.losses import homes, without_collection
 from parity.locating.sources import Line, Stack, is_user, nodes_of
 from parity.locating.updates import UpdateFinding
@@ -43,7 +44,7 @@ class Write:
 def line_of(runs: Runs, finding: UpdateFinding) -> Line | None:
     """The line of the port that a finding is about: where its optimiser is made, or parameters are written.
 
-    Where nothing writes them, the method of the update.
+    Where nothing writes them, the method of the update; or where only the optimiser does, what is idle in it.
     """
     side: Any = runs.port64.side
     name = finding.steps[0]
@@ -54,6 +55,10 @@ def line_of(runs: Runs, finding: UpdateFinding) -> Line | None:
     side.restore(runs.reference64.states[i])
     writes = _writes(side, call, runs.port64.batch, gradients=finding.cause in CHANGED)
     last = {write.name: write for write in writes if _is_of(side, write.name, finding.paths)}
+    if finding.cause in TIMES and all(write.stack == writes[0].stack for write in last.values()):
+        idle = next(_idle(side, call, runs.port64.batch), None)  # the optimiser alone writes them
+        if idle is not None:
+            return idle
     chosen = [_chosen(write, finding.cause, writes[0]) for write in last.values()]
     if not last and finding.cause in SKIPPED:  # the optimiser's step does not, that of others is the place
         chosen = [write.stack[0] for write in writes[:1]]
@@ -155,6 +160,15 @@ def _files(owners: Iterable[Any]) -> Iterator[str]:
             file = inspect.getsourcefile(owner) or ''
             if file and is_user(file):
                 yield file
+
+
+def _idle(side: Any, call: Any, batch: Any) -> Iterator[Line]:
+    """What is `pass` and nothing else in the functions of an update: something may have been meant there."""
+    for source in map(Source.if_any, called(lambda: side.update(call, batch))):
+        for node in ast.walk(source.tree) if source else ():
+            body = getattr(node, 'body', None)
+            if source and isinstance(body, list) and all(isinstance(step, ast.Pass) for step in body):
+                yield source.line_of(body[0])
 
 
 def _method(side: Any, name: str) -> Line | None:
