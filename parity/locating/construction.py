@@ -98,11 +98,11 @@ class Otherwise:
         row = EPSILON if self.name in ALIASES['epsilon'] else OTHER_SETTING
         return with_setting(row, [modules[path] for path in self.paths], self.name, self.expected)
 
-    def finding(self, loss: str, cause: Cause | None) -> Finding:
+    def finding(self, stage: str, loss: str = '', cause: Cause | None = None) -> Finding:
         """As a place of a divergence."""
         why = f'made with {self.name} {self.given}, in the reference with {self.expected}'
         return Finding(
-            0, 'module', 'loss', loss, Place.of(self.line), None, why, modules=self.paths, cause=cause
+            0, 'module', stage, loss, Place.of(self.line), None, why, modules=self.paths, cause=cause
         )
 
 

@@ -96,9 +96,7 @@ def _not_copied(runs: Runs, name: str, original: str, leaves: list[Leaf]) -> Fin
 
 def _made_otherwise(runs: Runs, leaves: Iterable[Leaf]) -> Iterator[Finding]:
     """For each class of modules whose initial values differ, where it is made."""
-    side: Any = runs.port64.side
-    network = side.agent.network if getattr(side, 'agent', None) is not None else side.module
-    modules = {name.replace('.', '/'): module for name, module in network.named_modules()}
+    modules = modules_of(runs.port64.side)
     found: dict[Any, list[Leaf]] = {}
     for leaf in leaves:
         module = modules.get(leaf.path.rpartition('/')[0])
@@ -110,6 +108,12 @@ def _made_otherwise(runs: Runs, leaves: Iterable[Leaf]) -> Iterator[Finding]:
         why = f'initial values differ in {len(paths)} leaves'
         values = worst.port, worst.reference, worst.error, worst.allowed
         yield Finding(0, 'module', 'params', '', place, None, why, *values, parameters=paths)
+
+
+def modules_of(side: Any) -> dict[str, Any]:
+    """The modules of a port by their paths, as leaves have them."""
+    network = side.agent.network if getattr(side, 'agent', None) is not None else side.module
+    return {name.replace('.', '/'): module for name, module in network.named_modules()}
 
 
 def raised(runs: Runs, stage: str) -> Finding:

@@ -100,7 +100,7 @@ class InLosses:
         for other in made_otherwise(calls, modules, self.makes):
             keeps_it = hasattr(modules[other.paths[0]], other.name)
             cause = self._undone(look, other.undone(modules)) if keeps_it else None
-            findings.append(other.finding(look.loss, cause))
+            findings.append(other.finding('loss', look.loss, cause))
         return findings + self._defaults(look, defaults_of_modules(calls, modules))
 
     def _called_otherwise(self, look: Look) -> list[Finding]:

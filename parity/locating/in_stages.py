@@ -1,13 +1,17 @@
 """The stages that compare no losses, each looked into in its own way."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+from parity.comparison import Leaf
 from parity.locating import by_text
 from parity.locating.causes import UNKNOWN
-from parity.locating.defaults import config_finding, initial_findings, raised
-from parity.locating.differing import Tell
+from parity.locating.construction import Makes, made_otherwise
+from parity.locating.defaults import config_finding, initial_findings, modules_of, raised
+from parity.locating.differing import STRUCTURE, Tell
+from parity.locating.divergence import Finding
 from parity.locating.initial import drawn_otherwise
 from parity.locating.keys import other_key
+from parity.locating.layers import Layers
 from parity.locating.looks import SECONDS, Look
 from parity.locating.pieces import Judge
 from parity.locating.places import merged, of_update
@@ -71,19 +75,35 @@ def in_config(runs: Runs, record: Record, stage: StageResult, tell: Tell) -> Non
     record.add(findings=tuple(config_finding(runs.pair, leaf) for leaf in stage.leaves))
 
 
-def in_params(runs: Runs, record: Record, stage: StageResult, tell: Tell) -> None:
-    """The initial parameters and the key."""
+def in_params(runs: Runs, record: Record, stage: StageResult, makes: Makes, tell: Tell) -> None:
+    """The initial parameters and the key; makes: see `construction`."""
     findings = list(initial_findings(runs, stage.leaves))
     tell('params: what draws them')
     known = next((finding for finding in findings if finding.is_explained), None)
     explained = None
     if unlike := by_text.in_params(runs, known):
         findings, explained = [unlike, *(finding for finding in findings if finding is not known)], True
+    elif otherwise := _made_otherwise(runs, makes, stage.leaves):
+        findings = [*otherwise, *findings]
     elif known is None:
         drawn = drawn_otherwise(runs, stage.leaves)
         explained = any(finding.is_explained for finding in drawn) or None
         findings = [*drawn, *findings] if explained else [*findings, *drawn]
     record.add(findings=tuple(findings), explained=explained)
+
+
+def _made_otherwise(runs: Runs, makes: Makes, leaves: Iterable[Leaf]) -> list[Finding]:
+    """Of parameters that one side alone has, or in another shape: the other settings of what they are in."""
+    misfits = [leaf.path for leaf in leaves if leaf.kind in STRUCTURE]
+    for call in runs.reference64.calls() if misfits else ():
+        around = [
+            module
+            for module in Layers(runs, call).reference
+            if any(path.startswith(f'{module.path}/') for path in misfits)
+        ]
+        if found := made_otherwise(around, modules_of(runs.port64.side), makes):
+            return [other.finding('params') for other in found]
+    return []
 
 
 def unmade(runs: Runs, record: Record, stage: StageResult) -> None:
@@ -104,5 +124,4 @@ SEARCHES: dict[str, Callable[[Runs, Record, StageResult, Tell], None]] = {
     'update': in_update,
     'rollout': in_rollout,
     'config': in_config,
-    'params': in_params,
 }

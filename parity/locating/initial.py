@@ -74,16 +74,22 @@ def margin(runs: Runs) -> float:
     return float(differing and differing + 1)
 
 
-def _differing(runs: Runs) -> list[tuple[np.ndarray | None, np.ndarray]]:
+def _differing(runs: Runs) -> list[tuple[np.ndarray | None, np.ndarray | None]]:
     """(its own, the reference's) of the leaves in which a port made anew does not begin as the reference."""
-    found = made_anew(runs).stage('params')
-    pairs = ((found.get(path), leaf) for path, leaf in runs.reference64.stage('params').items())
-    return [(a, b) for a, b in pairs if a is None or not np.array_equal(a, b, equal_nan=b.dtype.kind == 'f')]
+    mine, its = made_anew(runs).stage('params'), runs.reference64.stage('params')
+    pairs = ((mine.get(path), its.get(path)) for path in {**its, **mine})
+    return [pair for pair in pairs if not _is_equal(*pair)]
 
 
-def _is_scaled(mine: np.ndarray | None, its: np.ndarray) -> bool:
+def _is_equal(mine: np.ndarray | None, its: np.ndarray | None) -> bool:
+    if mine is None or its is None:
+        return False
+    return np.array_equal(mine, its, equal_nan=its.dtype.kind == 'f')
+
+
+def _is_scaled(mine: np.ndarray | None, its: np.ndarray | None) -> bool:
     """Whether a leaf is the reference's times a number: drawn alike, but made something else of."""
-    if mine is None or mine.shape != its.shape or not np.any(its):
+    if mine is None or its is None or mine.shape != its.shape or not np.any(its):
         return False
     factor = np.vdot(mine, its) / np.vdot(its, its)
     return bool(np.allclose(mine, factor * its, rtol=1e-4, atol=1e-6 * np.abs(mine).max()))
@@ -105,11 +111,11 @@ def _candidates(runs: Runs, budget: Budget) -> Iterator[Counterfactual]:
     if sources:
         yield from budget.limit(exchanged(sources[-1]))
     differing = _differing(runs)
-    if any(mine is not None and mine.shape != its.shape for mine, its in differing):
+    if any(mine is not None and its is not None and mine.shape != its.shape for mine, its in differing):
         ran = map(Source.if_any, called(lambda: made_anew(runs)))
         yield from budget.spend(other_axes(source for source in ran if source))
     if all(itertools.starmap(_is_scaled, differing)):
-        for line in reversed(_lines_of_draws(runs, [leaf for _, leaf in differing])):
+        for line in reversed(_lines_of_draws(runs, [its for _, its in differing if its is not None])):
             for source in drawing_sources([line]):
                 for number in _statements_above(source, line.line):
                     yield from budget.spend(source_changes(source, number, without=DISTRIBUTIONS))

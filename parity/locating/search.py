@@ -77,6 +77,8 @@ class Locating:
             in_stages.raising(self.runs, self.record, first)
         elif first.stage in ('loss', 'grads') or isinstance(self.runs, FunctionRuns):
             losses.search(stages)
+        elif first.stage == 'params':
+            in_stages.in_params(self.runs, self.record, first, losses.makes, self.tell)
         else:
             in_stages.SEARCHES[first.stage](self.runs, self.record, first, self.tell)
 
