@@ -290,6 +290,18 @@ def test_a_layer_of_another_size_is_found_where_it_is_asked_for() -> None:
     assert found.explained
 
 
+def test_a_parameter_more_is_found_at_the_setting_that_asks_for_it() -> None:
+    """What the reference has is right by itself, so that any change of a line leaves nothing that differs."""
+    wrong = Substitution('networks.py', 'state_dependent_std=False,', 'state_dependent_std=True,')
+    with planted('iql', wrong) as made:
+        found = parity.locate(made.pair, case=Case(sizes={'B': 3}), stage='params')
+    assert {leaf.kind for leaf in found.stages[0].leaves} == {'unexpected path'}
+    port = first(found).port
+    assert port is not None
+    assert port.text == wrong.new
+    assert not any(finding.is_explained for finding in found.findings)
+
+
 def test_other_initial_values_of_the_right_shape_do_not_hide_the_loss() -> None:
     """The twin."""
     with planted('iql', Substitution('layers.py', 'torch.float32, -1.0', 'torch.float32, -0.9')) as made:
