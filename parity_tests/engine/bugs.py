@@ -17,7 +17,7 @@ class Bug:
 
     name:   what was done.
     agent:  the pair that shows it; loss: the loss that does, of a case with this seed and config.
-    kind:   what first differs: a value, a gradient, an update, or a random draw.
+    kind:   what first differs: a value, a gradient, an update, or what is drawn, initial parameters among it.
     lines:  texts of lines that are as right an answer as the changed ones.
     unseen: written after the method was finished. What it showed has been used since.
     cause:  what `parity.locate` must name, `cause unknown` where no known difference can; None: not asked.

@@ -1,5 +1,6 @@
 """Locating by value: fingerprints, what is no divergence, and planted bugs with their lines."""
 
+import dataclasses
 import os
 
 import jax
@@ -426,7 +427,8 @@ def test_planted_bugs_are_found_first(bug: Bug, references: References) -> None:
 
 def test_a_frontier_tells_both_lines_and_what_it_reaches(references: References) -> None:
     bug = next(bug for bug in BUGS if bug.name == 'maximum for minimum')
-    (first, *_), _ = located(bug, references)
+    # with seed 1 all maxima are of q2, a value that the reference has as well
+    (first, *_), _ = located(dataclasses.replace(bug, seed=2), references)
     assert first.port.text == 'adv = torch.maximum(q1, q2) - v'
     assert first.reference is not None
     assert first.reference.text == 'adv = jnp.minimum(q1, q2) - v'
