@@ -13,6 +13,7 @@ from torch.nn import functional
 from parity.cases import Case
 from parity.errors import ParityError
 from parity.functions import FunctionRuns
+from parity.locating.causes import UNKNOWN
 from parity.locating.fingerprints import distance, fingerprint, rearranged
 from parity.locating.frontier import PORT, REFERENCE
 from parity.locating.values import Frontier, Values, backward_frontiers, forward_frontiers
@@ -490,10 +491,14 @@ def test_every_correct_agent_has_no_frontier(name: str, references: References) 
     check_clean(name, references)
 
 
+# Of these no line computes a wrong value: what chose it is found in other ways, see test_locate_bugs.py.
+CHOSEN = ('condition', 'other setting', 'other default', UNKNOWN)
+
+
 @pytest.mark.slow
 def test_the_right_line_comes_first(references: References) -> None:
-    """Of the bugs that show in values or gradients, 90 % are found first and 98 % among the first three."""
-    bugs = [bug for bug in BUGS if bug.kind in ('forward', 'backward')]
+    """Of the bugs whose line computes a wrong value or gradient, 90 % come first and 98 % among three."""
+    bugs = [bug for bug in BUGS if bug.kind in ('forward', 'backward') and bug.cause not in CHOSEN]
     ranks = {bug.name: located(bug, references)[1] for bug in bugs}
     late = {name: rank for name, rank in ranks.items() if rank != 1}
     assert len(late) <= 0.1 * len(bugs), late
