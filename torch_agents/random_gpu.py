@@ -1,7 +1,7 @@
 """The draws of `random` on a GPU, each one Triton kernel. Triton comes with torch's builds for GPUs.
 
-They compute what random.py and erf_inv.py do, operation by operation; torch.compile makes the same kernels of
-those, but takes five times as long to launch one.
+They compute what random.py and erf_inv.py do, to the same bits; torch.compile makes such kernels of those as
+well, but takes two to five times as long to launch one.
 """
 
 import torch

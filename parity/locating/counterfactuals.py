@@ -208,7 +208,12 @@ def helpers(source: Source) -> list[Source]:
     known = source.function.__globals__
     functions = [inspect.unwrap(known[name]) for name in names if name in known]
     own = [one for one in functions if inspect.isfunction(one) and is_user(one.__code__.co_filename)]
-    return [found for found in map(Source.if_any, own) if found]
+    return list(sources_of(own))
+
+
+def sources_of(functions: Iterable[Any]) -> Iterator[Source]:
+    """The sources of those functions that have one."""
+    return (source for source in map(Source.if_any, functions) if source)
 
 
 def _functions(module: types.ModuleType) -> Iterator[types.FunctionType]:

@@ -94,15 +94,16 @@ def in_params(runs: Runs, record: Record, stage: StageResult, makes: Makes, tell
 
 def _made_otherwise(runs: Runs, makes: Makes, leaves: Iterable[Leaf]) -> list[Finding]:
     """Of parameters that one side alone has, or in another shape: the other settings of what they are in."""
-    misfits = [leaf.path for leaf in leaves if leaf.kind in STRUCTURE]
-    for call in runs.reference64.calls() if misfits else ():
-        around = [
-            module
-            for module in Layers(runs, call).reference
-            if any(path.startswith(f'{module.path}/') for path in misfits)
-        ]
+    misfits = {leaf.path for leaf in leaves if leaf.kind in STRUCTURE}
+    for call in runs.reference64.calls():
+        if not misfits:  # a module has the settings that it has in all losses, of which each is a program
+            break
+        calls = Layers(runs, call).reference
+        within = {module.path: {p for p in misfits if p.startswith(f'{module.path}/')} for module in calls}
+        around = [module for module in calls if within[module.path]]
         if found := made_otherwise(around, modules_of(runs.port64.side), makes):
             return [other.finding('params') for other in found]
+        misfits -= set().union(*within.values())
     return []
 
 

@@ -15,7 +15,7 @@ from parity.draws import KINDS, replaced
 from parity.locating.calls import called, frames_at, line_at
 from parity.locating.candidates import exchanged, other_axes, source_changes
 from parity.locating.causes import Cause, Piece, find_cause
-from parity.locating.counterfactuals import Counterfactual, Source, found_or_none, source_at
+from parity.locating.counterfactuals import Counterfactual, Source, found_or_none, source_at, sources_of
 from parity.locating.divergence import Finding, Place
 from parity.locating.pieces import Budget
 from parity.locating.rewrites import DISTRIBUTIONS
@@ -112,8 +112,7 @@ def _candidates(runs: Runs, budget: Budget) -> Iterator[Counterfactual]:
         yield from budget.limit(exchanged(sources[-1]))
     differing = _differing(runs)
     if any(mine is not None and its is not None and mine.shape != its.shape for mine, its in differing):
-        ran = map(Source.if_any, called(lambda: made_anew(runs)))
-        yield from budget.spend(other_axes(source for source in ran if source))
+        yield from budget.spend(other_axes(sources_of(called(lambda: made_anew(runs)))))
     if all(itertools.starmap(_is_scaled, differing)):
         for line in reversed(_lines_of_draws(runs, [its for _, its in differing if its is not None])):
             for source in drawing_sources([line]):

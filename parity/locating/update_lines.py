@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from parity.locating.calls import called, frames_at, stack_of
-from parity.locating.counterfactuals import Source
+from parity.locating.counterfactuals import sources_of
 from parity.locating.losses import homes, without_collection
 from parity.locating.sources import Line, Stack, is_user, nodes_of
 from parity.locating.updates import UpdateFinding
@@ -164,10 +164,10 @@ def _files(owners: Iterable[Any]) -> Iterator[str]:
 
 def _idle(side: Any, call: Any, batch: Any) -> Iterator[Line]:
     """What is `pass` and nothing else in the functions of an update: something may have been meant there."""
-    for source in map(Source.if_any, called(lambda: side.update(call, batch))):
-        for node in ast.walk(source.tree) if source else ():
+    for source in sources_of(called(lambda: side.update(call, batch))):
+        for node in ast.walk(source.tree):
             body = getattr(node, 'body', None)
-            if source and isinstance(body, list) and all(isinstance(step, ast.Pass) for step in body):
+            if isinstance(body, list) and all(isinstance(step, ast.Pass) for step in body):
                 yield source.line_of(body[0])
 
 
