@@ -57,6 +57,8 @@ def mutate(
                     pairs=settled_by[mutant.module],
                 )
         tried = [(mutant, task) for mutant, task in zip(mutants, tasks, strict=True) if task.answers]
+        # nothing kills what is declared equivalent, so that each runs all cases of all pairs: last
+        tried.sort(key=lambda each: each[0].key in reasons)
         for ended in running.run(trial.attempt, [task for _, task in tried], jobs, limit, _references(pairs)):
             mutant, task = tried[ended.task]
             found = ended.outcome.found

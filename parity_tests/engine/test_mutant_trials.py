@@ -227,10 +227,14 @@ reason = 'nobody reads it'
 
 
 @pytest.mark.slow  # compiles references
-def test_a_survivor_with_a_reason_is_equivalent(mine: Path) -> None:
+def test_a_survivor_with_a_reason_is_equivalent_and_comes_last(mine: Path) -> None:
     (mine / results.EQUIVALENT).write_text(EQUIVALENT)
-    code, found = mutate(mine, '--operators=sign', '--no-resume', '--reports', 'others')
-    assert [(result.fate, result.reason) for result in found] == [('equivalent', 'nobody reads it')]
+    chosen = [f'--operators={name}' for name in ('sign', 'gelu_variant')]
+    code, found = mutate(mine, *chosen, '--no-resume', '--reports', 'others', '--jobs', '1')
+    *killed, last = found
+    assert {(result.operator, result.fate) for result in killed} == {('gelu_variant', 'killed')}
+    assert (last.operator, last.fate, last.reason) == ('sign', 'equivalent', 'nobody reads it')
+    assert all(last.lines < result.lines for result in killed)
     assert code == 0
 
 
