@@ -7,7 +7,8 @@ jax reads `jax_enable_x64`, this file reads whether `torch.get_default_dtype()` 
 
 Measured against jitted jax 0.10 on an x86-64 CPU, everything is equal bit for bit, normals included. XLA
 fuses multiply-adds there, and so does `torch.addcmul` where torch is built with FMA; where it is not, normals
-are up to 3 ulp away. Compiled kernels (`compile()`) give the same bits.
+are up to 3 ulp away. Compiled kernels (`compile()`) give the same bits; in a graph of `torch.compile` a draw
+is one operator, `torch_agents::draw`.
 
 Words are held as int32, which wraps as uint32 does; torch has almost no uint32 arithmetic. On the CPU the
 work goes block by block, so that the hundred-odd passes over a block stay in cache.
@@ -16,7 +17,6 @@ work goes block by block, so that the hundred-odd passes over a block stay in ca
 import functools
 import math
 import operator
-import types
 
 import numpy as np
 import torch
@@ -71,7 +71,7 @@ def split(key, num=2):
     """
     _check_key(key, 'split')
     shape = _shape(num)
-    return _block(_pairs, key, 0, math.prod(shape)).view(torch.uint32).reshape(*shape, 2)
+    return _draw(key, 'pairs', torch.int32, [*shape, 2]).view(torch.uint32)
 
 
 def fold_in(key, data):
@@ -105,7 +105,7 @@ def bits(key, shape=(), dtype=None):
         torch.uint64: torch.int64,
     }
     _check_dtype(dtype, signed, 'bits')
-    return _fill(key, shape, signed[dtype], _WORDS[dtype.itemsize]).view(dtype)
+    return _draw(key, 'bits', signed[dtype], shape).view(dtype)
 
 
 def uniform(key, shape=(), dtype=None, minval=0.0, maxval=1.0):
@@ -117,7 +117,7 @@ def uniform(key, shape=(), dtype=None, minval=0.0, maxval=1.0):
     """
     _check_key(key, 'uniform')
     dtype = _float_dtype(dtype, 'uniform')
-    unit = _fill(key, shape, dtype, _UNIFORMS[dtype])
+    unit = _draw(key, 'uniform', dtype, shape)
     if (
         not isinstance(minval, torch.Tensor)
         and not isinstance(maxval, torch.Tensor)
@@ -140,7 +140,7 @@ def normal(key, shape=(), dtype=None):
     """
     _check_key(key, 'normal')
     dtype = _float_dtype(dtype, 'normal')
-    return _fill(key, shape, dtype, _NORMALS[dtype])
+    return _draw(key, 'normal', dtype, shape)
 
 
 def truncated_normal(key, lower, upper, shape=(), dtype=None):
@@ -259,14 +259,36 @@ def _counters(high, low, count, device):
     return torch.full_like(counters, high), counters.add_(low)
 
 
-def _fill(key, shape, dtype, values):
-    """values(words) for the word pairs 0, 1, ... of the stream of a key, as a tensor of this shape."""
+def _draw(key, kind, dtype, shape):
+    """A draw of this kind (see `_VALUES`) from a key, as a tensor of this shape."""
     shape = _shape(shape)
+    if torch.compiler.is_compiling():  # with a draw's 200 operations a graph took half a minute longer
+        return torch.ops.torch_agents.draw(key, kind, dtype, shape)
+    return _drawn(key, kind, dtype, shape)
+
+
+def _drawn(key, kind, dtype, shape):
+    if kind == 'pairs':
+        return _block(kind, dtype, key, 0, math.prod(shape[:-1])).reshape(shape)
+    return _filled(key, kind, dtype, shape)
+
+
+torch.library.define(
+    'torch_agents::draw', '(Tensor key, str kind, ScalarType dtype, SymInt[] shape) -> Tensor'
+)
+torch.library.impl('torch_agents::draw', 'CompositeExplicitAutograd', _drawn)
+torch.library.register_fake(
+    'torch_agents::draw', lambda key, kind, dtype, shape: key.new_empty(shape, dtype=dtype)
+)
+
+
+def _filled(key, kind, dtype, shape):
+    """The draw block by block: the values of the word pairs 0, 1, ... of the stream of a key."""
     count = math.prod(shape)
     in_kernel = _compiling and dtype == torch.float32 and count > _FEW
     if key.device.type != 'cpu' or in_kernel:
         parts = [
-            _block(values, key, start, min(_BLOCK, count - start), in_kernel)
+            _block(kind, dtype, key, start, min(_BLOCK, count - start), in_kernel)
             for start in range(0, count or 1, _BLOCK)
         ]
         return (torch.cat(parts) if len(parts) > 1 else parts[0]).to(dtype).view(shape)
@@ -276,43 +298,47 @@ def _fill(key, shape, dtype, values):
         torch.empty(1 << 22)
     for start in range(0, count, _CPU_BLOCK):
         part = flat[start : start + _CPU_BLOCK]
-        part.copy_(_block(values, key, start, part.numel()))
+        part.copy_(_block(kind, dtype, key, start, part.numel()))
     return out
 
 
-def _block(values, key, start, count, in_kernel=False):
-    """values(words) for count word pairs from start on; on a GPU, or in_kernel, one kernel instead of 200."""
+def _block(kind, dtype, key, start, count, in_kernel=False):
+    """The values of `count` word pairs from start on; on a GPU, or in_kernel, one kernel instead of 200."""
     on_gpu = key.device.type == 'cuda'
-    if on_gpu and not torch.compiler.is_compiling() and values in _GPU_KINDS:
+    if on_gpu and (kind, dtype) in _GPU_DRAWS:
         from torch_agents import random_gpu  # needs Triton, as torch.compile does there
 
-        return random_gpu.draw(key, start, count, _GPU_KINDS[values])
-    compute = _compiled(values) if in_kernel or on_gpu else functools.partial(_stream, values)
-    return compute(key.view(torch.int32), start >> 32, _signed(start & _LOW_WORD), count)
+        return random_gpu.draw(key, start, count, kind)
+    compute = _compiled if in_kernel or on_gpu else _stream
+    return compute(kind, dtype)(key.view(torch.int32), start >> 32, _signed(start & _LOW_WORD), count)
 
 
-def _stream(values, key, high, low, count):
-    return values(*_hashed(key, *_counters(high, low, count, key.device)))
+def _stream(kind, dtype):
+    """The function (key, high and low word of the first counter, count) -> values of the stream of a key."""
+
+    def stream(key, high, low, count):
+        return _VALUES[kind](*_hashed(key, *_counters(high, low, count, key.device)), dtype)
+
+    return stream
 
 
 @functools.cache
-def _compiled(values):
+def _compiled(kind, dtype):
     # torch keeps but a few compiled versions of a code object, hence a copy for each kind of values
-    stream = types.FunctionType(_stream.__code__.replace(), globals())
-    return torch.compile(
-        functools.partial(stream, values), dynamic=True, fullgraph=True, options=_CONTRACTING
-    )
+    stream = _stream(kind, dtype)
+    stream.__code__ = stream.__code__.replace()
+    return torch.compile(stream, dynamic=True, fullgraph=True, options=_CONTRACTING)
 
 
-# What is made of the word pairs; one function for each dtype, so that each is compiled but once.
+# What is made of the word pairs.
 
 
-def _pairs(x0, x1):
+def _pairs(x0, x1, dtype):
     return torch.stack((x0, x1), dim=-1)
 
 
-def _bits(x0, x1, itemsize):
-    if itemsize == 8:
+def _bits(x0, x1, dtype):
+    if dtype.itemsize == 8:
         return x0.long().bitwise_left_shift_(32).bitwise_or_(x1.long().bitwise_and_(_LOW_WORD))
     return x0.bitwise_xor_(x1)  # narrower draws keep the low bits
 
@@ -321,7 +347,7 @@ def _unit(x0, x1, dtype):
     """Floats in [0, 1), multiples of eps. jax takes the 7 bits of a bfloat16 from a draw of 8, not 16."""
     shift = {torch.float64: 12, torch.float32: 9, torch.float16: 6, torch.bfloat16: 1}[dtype]
     eps = torch.finfo(dtype).eps
-    mantissa = _bits(x0, x1, dtype.itemsize).bitwise_right_shift_(shift).bitwise_and_(int(1 / eps) - 1)
+    mantissa = _bits(x0, x1, dtype).bitwise_right_shift_(shift).bitwise_and_(int(1 / eps) - 1)
     return mantissa.to(dtype).mul_(eps)
 
 
@@ -331,14 +357,12 @@ def _normal(x0, x1, dtype):
     return erf_inv(u).to(dtype).mul_(_SQRT2[dtype])
 
 
-_WORDS = {itemsize: functools.partial(_bits, itemsize=itemsize) for itemsize in (1, 2, 4, 8)}
-_UNIFORMS = {dtype: functools.partial(_unit, dtype=dtype) for dtype in _FLOATS}
-_NORMALS = {dtype: functools.partial(_normal, dtype=dtype) for dtype in _FLOATS}
-_GPU_KINDS = {  # of what `random_gpu` has a kernel for
-    _pairs: 'pairs',
-    **{_WORDS[itemsize]: 'words' for itemsize in (1, 2, 4)},
-    _UNIFORMS[torch.float32]: 'uniform',
-    _NORMALS[torch.float32]: 'normal',
+_VALUES = {'pairs': _pairs, 'bits': _bits, 'uniform': _unit, 'normal': _normal}
+_GPU_DRAWS = {  # those that `random_gpu` has a kernel for
+    ('pairs', torch.int32),
+    *(('bits', dtype) for dtype in (torch.int8, torch.int16, torch.int32)),
+    ('uniform', torch.float32),
+    ('normal', torch.float32),
 }
 
 

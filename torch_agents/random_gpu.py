@@ -8,9 +8,11 @@ import torch
 import triton
 import triton.language as tl
 
-from torch_agents import erf_inv
+from torch_agents import erf_inv, random
 
 _BLOCK = 1024  # elements of a program; 512 and 2048 took as long on an H200
+_PARITY, _SQRT2 = tl.constexpr(random._PARITY), tl.constexpr(random._SQRT2[torch.float32])
+_EVEN, _ODD = (tl.constexpr(rotations) for rotations in random._ROTATIONS)
 _CENTER, _TAIL = (tl.constexpr(coefficients) for *_, coefficients in erf_inv._GILES[torch.float32])
 _CENTER_SHIFT, _TAIL_SHIFT = (tl.constexpr(shift) for _, shift, _ in erf_inv._GILES[torch.float32])
 _TAIL_START = tl.constexpr(erf_inv._GILES[torch.float32][1][0])
@@ -21,9 +23,9 @@ _LOG_HIGH, _LOG_MIDDLE, _LOG_LOW = (tl.constexpr(erf_inv._LOG[i : i + 3]) for i 
 def draw(key, start, count, kind):
     """`count` elements of a draw, from `start` on, of a key, uint32[2] on a GPU, which is where they lie.
 
-    kind: 'pairs' are int32[count, 2], 'words' int32[count]; 'uniform' and 'normal' float32[count].
+    kind: 'pairs' are int32[count, 2], 'bits' int32[count]; 'uniform' and 'normal' float32[count].
     """
-    dtype = torch.int32 if kind in ('pairs', 'words') else torch.float32
+    dtype = torch.int32 if kind in ('pairs', 'bits') else torch.float32
     out = torch.empty((count, 2) if kind == 'pairs' else count, dtype=dtype, device=key.device)
     if count:
         with torch.cuda.device(key.device):
@@ -41,7 +43,7 @@ def _draw(key, out, start: tl.int64, count, KIND: tl.constexpr, BLOCK: tl.conste
     if KIND == 'pairs':
         tl.store(out + 2 * i, x0.to(tl.int32, bitcast=True), i < count)
         tl.store(out + 2 * i + 1, x1.to(tl.int32, bitcast=True), i < count)
-    elif KIND == 'words':
+    elif KIND == 'bits':
         tl.store(out + i, (x0 ^ x1).to(tl.int32, bitcast=True), i < count)
     elif KIND == 'uniform':
         tl.store(out + i, _unit(x0 ^ x1), i < count)
@@ -51,27 +53,21 @@ def _draw(key, out, start: tl.int64, count, KIND: tl.constexpr, BLOCK: tl.conste
 
 @triton.jit
 def _threefry2x32(k0, k1, x0, x1):
-    k2 = k0 ^ k1 ^ 0x1BD11BDA
-    x0, x1 = _four_rounds(x0 + k0, x1 + k1, 13, 15, 26, 6)
-    x0, x1 = _four_rounds(x0 + k1, x1 + (k2 + 1), 17, 29, 16, 24)
-    x0, x1 = _four_rounds(x0 + k2, x1 + (k0 + 2), 13, 15, 26, 6)
-    x0, x1 = _four_rounds(x0 + k0, x1 + (k1 + 3), 17, 29, 16, 24)
-    x0, x1 = _four_rounds(x0 + k1, x1 + (k2 + 4), 13, 15, 26, 6)
+    k2 = k0 ^ k1 ^ _PARITY
+    x0, x1 = _four_rounds(x0 + k0, x1 + k1, _EVEN)
+    x0, x1 = _four_rounds(x0 + k1, x1 + (k2 + 1), _ODD)
+    x0, x1 = _four_rounds(x0 + k2, x1 + (k0 + 2), _EVEN)
+    x0, x1 = _four_rounds(x0 + k0, x1 + (k1 + 3), _ODD)
+    x0, x1 = _four_rounds(x0 + k1, x1 + (k2 + 4), _EVEN)
     return x0 + k2, x1 + (k0 + 5)
 
 
 @triton.jit
-def _four_rounds(x0, x1, r0: tl.constexpr, r1: tl.constexpr, r2: tl.constexpr, r3: tl.constexpr):
-    x0, x1 = _round(x0, x1, r0)
-    x0, x1 = _round(x0, x1, r1)
-    x0, x1 = _round(x0, x1, r2)
-    return _round(x0, x1, r3)
-
-
-@triton.jit
-def _round(x0, x1, r: tl.constexpr):
-    x0 = x0 + x1
-    return x0, (x1 << r | x1 >> (32 - r)) ^ x0
+def _four_rounds(x0, x1, ROTATIONS: tl.constexpr):
+    for i in tl.static_range(4):
+        x0 = x0 + x1
+        x1 = (x1 << ROTATIONS[i] | x1 >> (32 - ROTATIONS[i])) ^ x0
+    return x0, x1
 
 
 @triton.jit
@@ -81,7 +77,7 @@ def _unit(word):
 
 @triton.jit
 def _normal(unit):
-    return _erf_inv(tl.fma(unit, 2.0, 2.0**-24 - 1)) * 1.4142135623730951
+    return _erf_inv(tl.fma(unit, 2.0, 2.0**-24 - 1)) * _SQRT2
 
 
 @triton.jit

@@ -17,9 +17,10 @@ class TrainState(nn.Module):
     def __init__(self, networks):
         super().__init__()
         self.step = 0
-        self._slots = {}
         for name, module in networks.items():
             self.add_module(f'modules_{name}', module)
+        # once: `functional_call` searches them in every call, and takes as long as a small network
+        self.slots = {name: slots_of(module, f'modules_{name}') for name, module in networks.items()}
 
     @classmethod
     @torch.no_grad()
@@ -44,7 +45,7 @@ class TrainState(nn.Module):
 
     def forward(self, *args, name, params=None, **kwargs):
         """The output of network `name`: trained if params are given, else frozen (the stored values)."""
-        slots = self.slots(name)
+        slots = self.slots[name]
         stored = [owner[key] for _, owner, key in slots]
         try:
             for (path, owner, key), param in zip(slots, stored, strict=True):
@@ -54,24 +55,9 @@ class TrainState(nn.Module):
             for (_, owner, key), param in zip(slots, stored, strict=True):
                 owner[key] = param
 
-    def slots(self, name):
-        """Where network `name` keeps its parameters: (whole path, dict of the layer, key in it) of each.
-
-        Found once: `functional_call` searches them in every call, and takes as long as a small network.
-        """
-        if name not in self._slots:
-            prefix = f'modules_{name}'
-            self._slots[name] = [
-                (f'{path}.{key}', layer._parameters, key)
-                for path, layer in getattr(self, prefix).named_modules(prefix=prefix)
-                for key in layer._parameters
-                if layer._parameters[key] is not None
-            ]
-        return self._slots[name]
-
     def subtree(self, name):
         """The live parameters of network `name`, under their whole paths."""
-        return {path: owner[key] for path, owner, key in self.slots(name)}
+        return {path: owner[key] for path, owner, key in self.slots[name]}
 
     def select(self, name):
         """Network `name` as a function; pass `params=grad_params` to train it, nothing to read it frozen."""
@@ -134,12 +120,22 @@ class TrainState(nn.Module):
             param.copy_(value)
 
 
+def slots_of(network, path):
+    """Where a network at this path keeps its parameters: (whole path, dict of the layer, key in it)."""
+    return [
+        (f'{prefix}.{key}', layer._parameters, key)
+        for prefix, layer in network.named_modules(prefix=path)
+        for key in layer._parameters
+        if layer._parameters[key] is not None
+    ]
+
+
 def example(x):
-    """An example input as the new networks take it: on the CPU, floating values as float32."""
+    """An example input as the new networks take it: on the CPU, floating values of torch's default dtype."""
     if x is None or isinstance(x, bool):
         return x
     x = torch.as_tensor(x, device='cpu')
-    return x.float() if x.is_floating_point() else x
+    return x.to(torch.get_default_dtype()) if x.is_floating_point() else x
 
 
 def fill_gradients(params):

@@ -336,25 +336,58 @@ def test_counters_beyond_32_bits():
 
 
 @pytest.mark.parametrize(
-    'values',
+    ('kind', 'dtype'),
     [
-        random._pairs,
-        random._WORDS[4],
-        random._UNIFORMS[torch.float32],
-        random._NORMALS[torch.float32],
+        ('pairs', torch.int32),
+        ('bits', torch.int32),
+        ('uniform', torch.float32),
+        ('normal', torch.float32),
     ],
 )
-def test_as_one_graph_like_on_a_gpu(values):
+def test_as_one_graph_like_on_a_gpu(kind, dtype):
     """One graph, so one kernel, for any count, and the same numbers but for multiply-adds rounded twice."""
-    torch.compiler.reset()  # torch compiles but a few versions of one function, and other tests had theirs
-    traced = torch.compile(
-        functools.partial(random._stream, values), dynamic=True, fullgraph=True, backend='aot_eager'
-    )
-    key = random.PRNGKey(7).view(torch.int32)
+    stream, key = random._stream(kind, dtype), random.PRNGKey(7).view(torch.int32)
+    traced = torch.compile(stream, dynamic=True, fullgraph=True, backend='aot_eager')
     for count in (5, 1000):
         torch.testing.assert_close(
-            traced(key, 3, 1 << 24, count), random._stream(values, key, 3, 1 << 24, count), rtol=3e-7, atol=0
+            traced(key, 3, 1 << 24, count), stream(key, 3, 1 << 24, count), rtol=3e-7, atol=0
         )
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_draws_in_a_compiled_graph_are_operators(dtype):
+    """The same numbers as outside; the twin is a graph of another key."""
+
+    def drawn(key):
+        first, second = random.split(key)
+        return (
+            random.split(first, (2, 3)),
+            random.bits(first, (5,), torch.uint32),
+            random.uniform(second, (2, 3), dtype, -1.0, 1.0),
+            random.normal(second, (7,), dtype),
+        )
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    graphs, key = [], random.PRNGKey(7)
+    compiled = torch.compile(drawn, fullgraph=True, backend=backend)
+    assert all(map(torch.equal, compiled(key), drawn(key)))
+    assert not any(map(torch.equal, compiled(random.PRNGKey(8)), drawn(key)))
+    (graph,) = graphs
+    assert [node.target for node in graph.graph.nodes].count(torch.ops.torch_agents.draw) == 5
+
+
+def test_the_operator_is_a_sound_one():
+    """Its shapes and dtypes when traced are those that it has, for any number of elements."""
+    key = random.PRNGKey(7)
+    for kind, dtype, shape in (
+        ('pairs', torch.int32, (3, 2)),
+        ('bits', torch.int64, (3,)),
+        ('normal', torch.float32, ()),
+    ):
+        torch.library.opcheck(torch.ops.torch_agents.draw.default, (key, kind, dtype, shape))
 
 
 # permutation.
