@@ -64,6 +64,11 @@ class Execution:
         }
 
     @property
+    def flushes(self) -> bool:
+        """Whether torch can be made to follow XLA in all that is subnormal: eager, and both on the CPU."""
+        return self._on_cpu and self.variant != 'compiled'
+
+    @property
     def _on_cpu(self) -> bool:
         return self.device == self.reference_device == 'cpu'
 

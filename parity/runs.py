@@ -1,5 +1,6 @@
 """One case judged: what the reference computes, how far a port may be off, and whether it is."""
 
+import contextlib
 import functools
 from collections.abc import Mapping
 
@@ -10,7 +11,8 @@ from parity.comparison import Leaf, worst_first
 from parity.computations import MORE_SAMPLES, SAMPLES, Computations
 from parity.expected import Expected, exactly, port_leaves
 from parity.presets import presets_of
-from parity.stages import UPDATES, config_leaves
+from parity.sides import Mode
+from parity.stages import UPDATES, Runner, config_leaves
 from parity.tolerances import EXACT, Tolerance, adam_slack, square_slack, tolerance
 from parity.trees import Arrays
 
@@ -26,9 +28,24 @@ class Runs(Computations):
     def compare(self, stage: str, dtype: str, *, reach: bool = True) -> list[Leaf]:
         """All leaves of a stage in one precision, judged; reach: with the table, where the stage has one."""
         if stage == 'config':
-            port = self._config('port')
-        else:
-            port = port_leaves(self.port64 if dtype == 'float64' else self.port32, stage, reach=reach)
+            return self._judged(self._config('port'), stage, dtype, reach)
+        port = self.port64 if dtype == 'float64' else self.port32
+        found = self._judged(port_leaves(port, stage, reach=reach), stage, dtype, reach)
+        if any(leaf.kind == 'non-finite' for leaf in found) and self.execution.flushes:
+            with contextlib.suppress(Exception):  # what cannot run so is judged as it ran
+                found = self._judged(self._flushed(port, stage, reach), stage, dtype, reach)
+        return found
+
+    def _flushed(self, port: Runner, stage: str, reach: bool) -> Arrays:
+        """The port's leaves where each subnormal number is zero, of which it may take the logarithm."""
+        from parity.backends.flushing import Flushing
+
+        mode: Mode = 'float64' if port.side.dtype == 'float64' else 'float32'
+        assert port.leader is not None
+        with Flushing():  # type: ignore[no-untyped-call]
+            return port_leaves(self.new_port(mode, port.leader), stage, reach=reach)
+
+    def _judged(self, port: Arrays, stage: str, dtype: str, reach: bool) -> list[Leaf]:
         found: dict[str, Leaf] = {}
         for samples in self.counts(dtype):
             expected = self.expected(stage, dtype, samples, reach=reach)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ import torch
 from typer.testing import CliRunner
 
 from parity import Case, Pair, Verdict, check, check_functions, execution, registered
+from parity.backends.flushing import Flushing
 from parity.cli import app
 from parity.errors import ParityError
 from parity.execution import Execution
@@ -123,6 +125,55 @@ def test_a_number_that_xla_makes_zero_is_no_difference(dtype: str) -> None:
 def test_twin_it_is_one_where_torch_keeps_it(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, 'set_flush_denormal', lambda mode: True)
     assert logarithms(dtype).outcome == 'mismatch'
+
+
+def deviations(dtype: str, port: Callable[[Any], Any] = lambda x: torch.log(torch.exp(x))) -> Verdict:
+    """Of logarithms whose exponentials are subnormal; torch's exp of many numbers keeps those in any mode."""
+    x = np.full(12, {'float32': -87.5, 'float64': -708.5}[dtype], np.float32)
+    return check_functions(lambda x: jnp.log(jnp.exp(x)), port, (x,), dtypes=[dtype])
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'float64'])
+def test_an_exponential_that_xla_makes_zero_is_no_difference(dtype: str) -> None:
+    deviations(dtype).raise_if_mismatch()
+
+
+@pytest.mark.parametrize('dtype', ['float32', 'float64'])
+def test_twin_it_is_one_where_subnormal_results_are_kept(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Execution, 'flushes', False)
+    assert deviations(dtype).outcome == 'mismatch'
+
+
+def test_twin_what_is_finite_without_subnormal_numbers_is_found() -> None:
+    port = lambda x: torch.log(torch.exp(x) + 1e-300)  # noqa: E731
+    assert deviations('float64', port).outcome == 'mismatch'
+
+
+def test_what_cannot_run_without_them_differs_as_it_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*args: Any) -> Any:
+        raise NotImplementedError
+
+    monkeypatch.setattr(Flushing, '__torch_dispatch__', refuses)
+    assert deviations('float64').outcome == 'mismatch'
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+def test_no_operation_makes_subnormal_numbers(dtype: torch.dtype) -> None:
+    tiny = torch.finfo(dtype).tiny
+    x = torch.tensor([tiny, -tiny, 1.0, 0.0, -0.0, torch.inf, torch.nan], dtype=dtype, requires_grad=True)
+    with Flushing():
+        half, rows = x / 2, (x / 2).expand(3, -1)  # whose rows lie in the same place
+        (grad,) = torch.autograd.grad((x[:2] * (tiny / 2)).sum(), x)
+    assert_bits(half, [0.0, -0.0, 0.5, 0.0, -0.0, torch.inf, torch.nan])
+    assert_bits(rows[2], half.tolist())
+    assert_bits(grad, [0.0] * 7)
+    assert_bits((x / 2)[:2], [tiny / 2, -tiny / 2])
+
+
+def assert_bits(found: torch.Tensor, expected: list[float]) -> None:
+    """Signs of zeros count."""
+    np.testing.assert_array_equal(found.detach().numpy(), np.array(expected, found.detach().numpy().dtype))
+    np.testing.assert_array_equal(np.signbit(found.detach().numpy()), np.signbit(expected))
 
 
 TRACED: list[bool] = []
