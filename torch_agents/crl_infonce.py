@@ -1,7 +1,6 @@
 """Contrastive reinforcement learning with an InfoNCE loss (CRL InfoNCE)."""
 
 import torch
-from torch import logsumexp
 
 from torch_agents import random
 from torch_agents.agent import complete_config, prefixed
@@ -15,7 +14,7 @@ from torch_agents.infonce import (
     logits_info,
     pair_logits,
 )
-from torch_agents.layers import maximum
+from torch_agents.layers import logsumexp, maximum
 from torch_agents.networks import Actor
 from torch_agents.train_state import TrainState
 

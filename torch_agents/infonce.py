@@ -3,9 +3,10 @@
 import math
 
 import torch
-from torch import log_softmax, logsumexp
+from torch import log_softmax
 
 from torch_agents.agent import Agent
+from torch_agents.layers import logsumexp
 from torch_agents.networks import GCBilinearValue, Value
 
 

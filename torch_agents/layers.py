@@ -36,6 +36,15 @@ def softplus(x):
     return torch.logaddexp(x, torch.zeros_like(x))  # parity: F.softplus is x itself above 20, 2e-9 too small
 
 
+def logsumexp(x, axis):
+    """log(sum(exp(x))) along an axis, as jax.nn.logsumexp."""
+    # parity: torch's gradient is exp(x - result), whose sum misses 1 by the rounding of the result; in a
+    # quotient it does not, and in what contrasts rows that are nearly alike hardly more than that is left
+    largest = x.detach().amax(axis, keepdim=True)
+    largest = torch.where(torch.isfinite(largest), largest, torch.zeros_like(largest))
+    return torch.log(torch.exp(x - largest).sum(axis)) + largest.squeeze(axis)
+
+
 def clip(x, low, high):
     """x inside [low, high], as jnp.clip: at exactly low or high half of the gradient passes."""
     # parity: torch.clip passes the whole gradient at a bound, and leaves out what does not pass, where JAX

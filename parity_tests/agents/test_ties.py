@@ -10,11 +10,17 @@ import torch
 from flax import linen as nn
 
 from torch_agents.agent import expectile_loss
-from torch_agents.layers import GroupNorm, LayerNorm, clip, gelu, softplus
+from torch_agents.layers import GroupNorm, LayerNorm, clip, gelu, logsumexp, softplus
 
 POINTS = np.array([-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0])
 INFINITE = np.array([-np.inf, -1e300, 0.5, 1e300, np.inf])
 TIED = np.array([[1.0, 2.0, 3.0], [1.0, 2.0, 0.0]])
+LOGITS = np.array([[1.0, 2.0, 2.0], [0.0, 1e4, 1e300], [-np.inf, 0.0, 5.0], [-1e300, -1e300, -1e300]])
+
+
+def logsumexp_of_rows(x: jax.Array) -> jax.Array:
+    return jax.nn.logsumexp(x, 1)
+
 
 SAME = {
     'clip at its bounds': (lambda x: jnp.clip(x, -1, 1), lambda x: clip(x, -1, 1), POINTS),
@@ -29,12 +35,23 @@ SAME = {
     ),
     'gelu': (jax.nn.gelu, gelu, POINTS),
     'softplus beyond 20': (jax.nn.softplus, softplus, 30 * POINTS),
+    'logsumexp': (logsumexp_of_rows, lambda x: logsumexp(x, 1), LOGITS),
+    'logsumexp of nearly equals': (
+        lambda x: x[:, 0] * 1e9 - 1e9 * logsumexp_of_rows(x),
+        lambda x: x[:, 0] * 1e9 - 1e9 * logsumexp(x, 1),
+        np.full((2, 3), 3300.0),
+    ),
 }
 DIFFERENT = {
     'torch.clip': (SAME['clip at its bounds'][0], lambda x: torch.clip(x, -1, 1), POINTS),
     'min(dim).values': (SAME['smallest member of equals'][0], lambda x: x.min(dim=0).values, TIED),
     'abs': (jnp.abs, torch.abs, POINTS),
     'F.gelu': (jax.nn.gelu, torch.nn.functional.gelu, POINTS),
+    'torch.logsumexp': (
+        SAME['logsumexp of nearly equals'][0],
+        lambda x: x[:, 0] * 1e9 - 1e9 * torch.logsumexp(x, 1),
+        SAME['logsumexp of nearly equals'][2],
+    ),
     'F.softplus': (jax.nn.softplus, torch.nn.functional.softplus, 30 * POINTS),
 }
 
@@ -48,6 +65,17 @@ def largest_difference(reference: Callable, port: Callable, x: np.ndarray) -> fl
     found.sum().backward()
     pairs = ((value, found.detach()), (gradient, tensor.grad))
     return max(np.abs(np.asarray(a) - b.numpy()).max() for a, b in pairs)
+
+
+@pytest.mark.parametrize('row', [[-np.inf, -np.inf], [np.inf, 0.0], [-np.inf, np.inf], [np.nan, 0.0]])
+def test_logsumexp_of_what_is_infinite(row: list[float]) -> None:
+    x = torch.tensor([row], requires_grad=True)
+    with jax.enable_x64(True):
+        value, gradient = jax.value_and_grad(lambda x: logsumexp_of_rows(x).sum())(jnp.asarray([row]))
+    found = logsumexp(x, 1).sum()
+    found.backward()
+    np.testing.assert_array_equal(found.detach(), value)
+    np.testing.assert_array_equal(torch.isfinite(x.grad), np.isfinite(gradient))
 
 
 @pytest.mark.parametrize('infinite', [np.inf, np.nan])

@@ -44,6 +44,11 @@ class Difference:
 # --- layers
 
 
+def contrast(logsumexp):
+    """How much likelier the first of some alike is than all of them: its gradient is what rounding leaves."""
+    return lambda temperature, x: (temperature * x)[0] - logsumexp(temperature * x, 0)
+
+
 def layer_norm(eps):
     return lambda x, scale, bias: F.layer_norm(x, x.shape[-1:], scale, bias, eps)
 
@@ -232,6 +237,16 @@ DIFFERENCES = [
         F.softplus,
         lambda x: torch.logaddexp(x, torch.zeros_like(x)),
         (np.array([1.0, 21.0]),),
+    ),
+    Difference(
+        'log-sum-exp',
+        'grads',
+        contrast(jax.nn.logsumexp),
+        contrast(torch.logsumexp),
+        contrast(
+            lambda x, axis: torch.log(torch.exp(x - x.amax(axis).detach()).sum(axis)) + x.amax(axis).detach()
+        ),
+        (np.array(3.3), np.array([1000.0, 1000.0, 1000.0])),
     ),
     # --- gradients at ties and bounds
     Difference(
