@@ -263,7 +263,7 @@ def _draw(key, kind, dtype, shape):
     """A draw of this kind (see `_VALUES`) from a key, as a tensor of this shape."""
     shape = _shape(shape)
     if torch.compiler.is_compiling():  # with a draw's 200 operations a graph took half a minute longer
-        return torch.ops.torch_agents.draw(key, kind, dtype, shape)
+        return _operator(key, kind, dtype, shape)
     return _drawn(key, kind, dtype, shape)
 
 
@@ -273,13 +273,13 @@ def _drawn(key, kind, dtype, shape):
     return _filled(key, kind, dtype, shape)
 
 
-torch.library.define(
-    'torch_agents::draw', '(Tensor key, str kind, ScalarType dtype, SymInt[] shape) -> Tensor'
+_operator = torch.library.custom_op(
+    'torch_agents::draw',
+    _drawn,
+    mutates_args=(),
+    schema='(Tensor key, str kind, ScalarType dtype, SymInt[] shape) -> Tensor',
 )
-torch.library.impl('torch_agents::draw', 'CompositeExplicitAutograd', _drawn)
-torch.library.register_fake(
-    'torch_agents::draw', lambda key, kind, dtype, shape: key.new_empty(shape, dtype=dtype)
-)
+_operator.register_fake(lambda key, kind, dtype, shape: key.new_empty(shape, dtype=dtype))
 
 
 def _filled(key, kind, dtype, shape):
