@@ -118,7 +118,11 @@ MUTATIONS = {
         'y = torch.clamp(x, low, high)',
         'y = torch.minimum(x, high)',
     ),
-    'min_for_amin': ('q = qs.amin(axis=0)', 'q = qs.min(dim=0).values', 'q = qs.mean(axis=0)'),
+    'min_for_amin': (
+        'q = qs.amin(axis=0, keepdim=True)',
+        'q = qs.min(dim=0, keepdim=True).values',
+        'q = qs.mean(axis=0)',
+    ),
     'where_for_minimum': (
         'q = torch.minimum(q1, q2)',
         'q = torch.where(q1 < q2, q1, q2)',

@@ -7,6 +7,7 @@ import libcst as cst
 
 from parity.mutating.operators.site import (
     Site,
+    arguments,
     callee,
     code,
     expr,
@@ -111,8 +112,8 @@ def clamp_for_clip(node: cst.Call, site: Site) -> Iterator[cst.CSTNode]:
 def min_for_amin(node: cst.Call, site: Site) -> Iterator[cst.CSTNode]:
     """min(dim) gives the whole gradient to one of equal members, amin and jnp.min share it."""
     if callee(node) in ('amin', 'amax') and receiver(node) is not None and node.args:
-        arguments = ', '.join(code(arg).replace('axis=', 'dim=') for arg in node.args)
-        yield expr(f'{code(receiver(node) or node)}.{callee(node)[1:]}({arguments}).values')
+        given = arguments(node).replace('axis=', 'dim=')
+        yield expr(f'{code(receiver(node) or node)}.{callee(node)[1:]}({given}).values')
 
 
 @operator('Call')

@@ -6,6 +6,7 @@ import libcst as cst
 
 from parity.mutating.operators.site import (
     Site,
+    arguments,
     callee,
     code,
     expr,
@@ -124,8 +125,7 @@ def softmax_for_log_softmax(node: cst.Call, site: Site) -> Iterator[cst.CSTNode]
     """Probabilities for their logarithms, or logits for probabilities."""
     other = {'softmax': 'log_softmax', 'log_softmax': 'softmax'}.get(callee(node))
     if other:
-        arguments = ', '.join(code(arg.with_changes(comma=cst.MaybeSentinel.DEFAULT)) for arg in node.args)
-        yield expr(f'torch.{other}({arguments})') if receiver(node) is None else renamed(node, other)
+        yield expr(f'torch.{other}({arguments(node)})') if receiver(node) is None else renamed(node, other)
         value = subject(node)
         if value is not None:
             yield value

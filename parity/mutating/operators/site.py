@@ -111,6 +111,11 @@ def callee(node: cst.CSTNode) -> str:
     )
 
 
+def arguments(call: cst.Call) -> str:
+    """The source text of a call's arguments, in a line."""
+    return ', '.join(code(arg.with_changes(comma=cst.MaybeSentinel.DEFAULT)) for arg in call.args)
+
+
 def receiver(call: cst.Call) -> cst.BaseExpression | None:
     """What a method is called on, `x` of `x.mean()`; None of functions, those of modules included."""
     if not isinstance(call.func, cst.Attribute):

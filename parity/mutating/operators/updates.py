@@ -7,6 +7,7 @@ import libcst as cst
 
 from parity.mutating.operators.site import (
     Site,
+    arguments,
     assigned,
     callee,
     code,
@@ -50,9 +51,8 @@ def adam_betas(node: cst.Call, site: Site) -> Iterator[cst.CSTNode]:
 def weight_decay(node: cst.Call, site: Site) -> Iterator[cst.CSTNode]:
     """AdamW decays weights by 0.01 when nothing is said; AMSGrad keeps the largest moment."""
     if callee(node) == 'Adam':
-        arguments = ', '.join(code(arg.with_changes(comma=cst.MaybeSentinel.DEFAULT)) for arg in node.args)
-        yield expr(f'torch.optim.AdamW({arguments})')
-        yield expr(f'torch.optim.Adam({arguments}, amsgrad=True)')
+        yield expr(f'torch.optim.AdamW({arguments(node)})')
+        yield expr(f'torch.optim.Adam({arguments(node)}, amsgrad=True)')
 
 
 @operator('Call')
