@@ -41,7 +41,7 @@ def compile():
     """Draw large float32 arrays on the CPU by compiled kernels from now on: the same bits, much faster.
 
     Needs a C++ compiler (`torch.compile`), which takes half a minute at the first large draw of each kind.
-    On a GPU every draw is one kernel as it is.
+    On a GPU every draw is one kernel as it is; in graphs of `torch.compile` large draws are compiled anyway.
     """
     global _compiling
     _compiling = True
@@ -264,28 +264,28 @@ def _draw(key, kind, dtype, shape):
     shape = _shape(shape)
     if torch.compiler.is_compiling():  # with a draw's 200 operations a graph took half a minute longer
         return _operator(key, kind, dtype, shape)
-    return _drawn(key, kind, dtype, shape)
+    return _drawn(key, kind, dtype, shape, _compiling)
 
 
-def _drawn(key, kind, dtype, shape):
+def _drawn(key, kind, dtype, shape, compiling):
     if kind == 'pairs':
         return _block(kind, dtype, key, 0, math.prod(shape[:-1])).reshape(shape)
-    return _filled(key, kind, dtype, shape)
+    return _filled(key, kind, dtype, shape, compiling)
 
 
 _operator = torch.library.custom_op(
     'torch_agents::draw',
-    _drawn,
+    lambda key, kind, dtype, shape: _drawn(key, kind, dtype, shape, compiling=True),
     mutates_args=(),
     schema='(Tensor key, str kind, ScalarType dtype, SymInt[] shape) -> Tensor',
 )
 _operator.register_fake(lambda key, kind, dtype, shape: key.new_empty(shape, dtype=dtype))
 
 
-def _filled(key, kind, dtype, shape):
+def _filled(key, kind, dtype, shape, compiling):
     """The draw block by block: the values of the word pairs 0, 1, ... of the stream of a key."""
     count = math.prod(shape)
-    in_kernel = _compiling and dtype == torch.float32 and count > _FEW
+    in_kernel = compiling and dtype == torch.float32 and count > _FEW
     if key.device.type != 'cpu' or in_kernel:
         parts = [
             _block(kind, dtype, key, start, min(_BLOCK, count - start), in_kernel)

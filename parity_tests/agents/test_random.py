@@ -379,6 +379,15 @@ def test_draws_in_a_compiled_graph_are_operators(dtype):
     assert [node.target for node in graph.graph.nodes].count(torch.ops.torch_agents.draw.default) == 5
 
 
+@pytest.mark.parametrize(('in_graph', 'count'), [(True, 1), (False, 0)])
+def test_large_draws_in_a_graph_are_compiled(in_graph, count, monkeypatch):
+    kernels = []
+    monkeypatch.setattr(random, '_compiled', lambda *of: kernels.append(of) or random._stream(*of))
+    draws = lambda key: (random.normal(key, (10,)), random.normal(key, (random._FEW + 1,)))  # noqa: E731
+    (torch.compile(draws, backend='eager') if in_graph else draws)(random.PRNGKey(7))
+    assert len(kernels) == count
+
+
 def test_the_operator_is_a_sound_one():
     """Its shapes and dtypes when traced are those that it has, for any number of elements."""
     key = random.PRNGKey(7)
