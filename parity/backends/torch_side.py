@@ -1,5 +1,6 @@
 """The port: a torch agent, driven with numpy arrays."""
 
+import contextlib
 import importlib
 from typing import Any
 
@@ -141,16 +142,13 @@ class TorchSide:
         return trees.flat(values, self._numpy), grads
 
     def _reach(self, call: LossCall, batch: Arrays, key: np.ndarray) -> dict[str, dict[str, float]]:
-        def terms() -> dict[str, Any]:
-            _, info = self.call(call, batch, key)
-            return {name: term for name, term in info.items() if is_term(name)}
+        import torch
 
-        found, params = terms(), self.agent.network.params
-        # a compiled graph can be differentiated but once
-        return {
-            name: self._reach_of(terms()[name] if self.compiled else term, params)
-            for name, term in found.items()
-        }
+        # as written: what is compiled has one backward for all terms, in which 0 * inf reaches any network
+        with torch.compiler.set_stance('force_eager') if self.compiled else contextlib.nullcontext():
+            _, info = self.call(call, batch, key)
+        params = self.agent.network.params
+        return {name: self._reach_of(term, params) for name, term in info.items() if is_term(name)}
 
     def call(self, call: LossCall, batch: Arrays, key: np.ndarray) -> tuple[Any, dict[str, Any]]:
         """(loss, info), on the live parameters unless the call is frozen."""
@@ -161,8 +159,7 @@ class TorchSide:
 
         reach = dict.fromkeys((path.split('.')[0] for path in params), 0.0)
         if term.requires_grad:
-            again = not self.compiled
-            grads = torch.autograd.grad(term, list(params.values()), retain_graph=again, allow_unused=True)
+            grads = torch.autograd.grad(term, list(params.values()), retain_graph=True, allow_unused=True)
             for path, grad in zip(params, grads, strict=True):
                 size = 0.0 if grad is None else float(grad.abs().max())
                 reach[path.split('.')[0]] = float(np.maximum(reach[path.split('.')[0]], size))

@@ -22,6 +22,7 @@ from parity.growth import check_growth
 from parity.locating.divergence import Divergence
 from parity.models import JaxModel, ModelPair, TorchModel
 from parity.parallel import of_execution
+from parity.strategies import structures
 from parity_tests.engine.broken_ports import MEAN_FOR_MIN
 from reference_jax.iql import IQLAgent as Reference
 
@@ -238,6 +239,21 @@ def test_a_compiled_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     verdict.raise_if_mismatch()
     assert verdict.versions['variant'] == 'compiled'
+
+
+@pytest.mark.xdist_group('dino_rebrac')
+@pytest.mark.parametrize('as_written', [True, False])
+def test_which_term_reaches_what_is_told_of_what_is_written(
+    as_written: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compiled graph has one backward for all terms: a gradient of 0 times one that is infinite is NaN."""
+    monkeypatch.setattr(torch, 'compile', functools.partial(torch.compile, backend='aot_eager'))
+    if not as_written:
+        monkeypatch.setattr(torch.compiler, 'set_stance', lambda stance: contextlib.nullcontext())
+    pair = registered()['dino_rebrac']
+    case = Case(seed=3, values='bounds', **structures(pair)[0])
+    verdict = check(pair, cases=[case], stages=['grads'], dtypes=['float64'], variant='compiled')
+    assert (verdict.outcome == 'match') is as_written
 
 
 @pytest.mark.parametrize(('limit', 'outcome'), [(execution.RECOMPILATIONS, 'match'), (1, 'error')])
