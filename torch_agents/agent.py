@@ -107,6 +107,22 @@ def aggregate(values, how):
     return values.mean(axis=0) if how == 'mean' else values.amin(axis=0)
 
 
+def for_loss_alone(loss_fn):
+    """loss_fn -> (loss, info), where compiled with an info that has no gradient.
+
+    All results of a compiled function have one backward, in which what is not differentiated gets the
+    gradient 0: times an infinite derivative, of 0 / 0 in an info, that is NaN in the parameters.
+    """
+
+    def compiled(*args, **kwargs):
+        loss, info = loss_fn(*args, **kwargs)
+        if torch.compiler.is_compiling():
+            info = {key: value.detach() for key, value in info.items()}
+        return loss, info
+
+    return compiled
+
+
 class Agent:
     """An agent: a key (uint32, (2,)), its networks with their optimiser, and its configuration."""
 
@@ -124,7 +140,7 @@ class Agent:
     def compile(self):
         """Have torch compile the losses, each at its first call. Returns this agent."""
         for name in ('pretraining_loss', 'finetuning_loss'):
-            setattr(self, name, torch.compile(getattr(self, name)))
+            setattr(self, name, torch.compile(for_loss_alone(getattr(self, name))))
         return self
 
     def policy_actions(self, dist, rng):

@@ -241,6 +241,19 @@ def test_a_compiled_agent(monkeypatch: pytest.MonkeyPatch) -> None:
     assert verdict.versions['variant'] == 'compiled'
 
 
+@pytest.mark.xdist_group('crl_infonce')
+@pytest.mark.parametrize('alone', [True, False])
+def test_what_is_only_reported_makes_no_gradient(alone: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a batch of one the logits of other rows are 0 / 0."""
+    monkeypatch.setattr(torch, 'compile', functools.partial(torch.compile, backend='aot_eager'))
+    if not alone:
+        monkeypatch.setattr('torch_agents.agent.for_loss_alone', lambda loss_fn: loss_fn)
+    pair = registered()['crl_infonce']
+    sizes = {**structures(pair)[0]['sizes'], 'B': 1}
+    verdict = check(pair, cases=[Case(sizes=sizes)], stages=['grads'], dtypes=['float64'], variant='compiled')
+    assert verdict.outcome == ('match' if alone else 'mismatch')
+
+
 @pytest.mark.xdist_group('dino_rebrac')
 @pytest.mark.parametrize('as_written', [True, False])
 def test_which_term_reaches_what_is_told_of_what_is_written(
