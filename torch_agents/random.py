@@ -268,22 +268,9 @@ def _draw(key, kind, dtype, shape):
 
 
 def _drawn(key, kind, dtype, shape, compiling):
+    """The draw block by block: the values of the word pairs 0, 1, ... of the stream of a key."""
     if kind == 'pairs':
         return _block(kind, dtype, key, 0, math.prod(shape[:-1])).reshape(shape)
-    return _filled(key, kind, dtype, shape, compiling)
-
-
-_operator = torch.library.custom_op(
-    'torch_agents::draw',
-    lambda key, kind, dtype, shape: _drawn(key, kind, dtype, shape, compiling=True),
-    mutates_args=(),
-    schema='(Tensor key, str kind, ScalarType dtype, SymInt[] shape) -> Tensor',
-)
-_operator.register_fake(lambda key, kind, dtype, shape: key.new_empty(shape, dtype=dtype))
-
-
-def _filled(key, kind, dtype, shape, compiling):
-    """The draw block by block: the values of the word pairs 0, 1, ... of the stream of a key."""
     count = math.prod(shape)
     in_kernel = compiling and dtype == torch.float32 and count > _FEW
     if key.device.type != 'cpu' or in_kernel:
@@ -300,6 +287,15 @@ def _filled(key, kind, dtype, shape, compiling):
         part = flat[start : start + _CPU_BLOCK]
         part.copy_(_block(kind, dtype, key, start, part.numel()))
     return out
+
+
+_operator = torch.library.custom_op(
+    'torch_agents::draw',
+    lambda key, kind, dtype, shape: _drawn(key, kind, dtype, shape, compiling=True),
+    mutates_args=(),
+    schema='(Tensor key, str kind, ScalarType dtype, SymInt[] shape) -> Tensor',
+)
+_operator.register_fake(lambda key, kind, dtype, shape: key.new_empty(shape, dtype=dtype))
 
 
 def _block(kind, dtype, key, start, count, in_kernel=False):
