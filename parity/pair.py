@@ -33,6 +33,8 @@ class Pair:
                 batch of equal rows, which ties all of them, says nothing about a count.
     extremes:   info values of an update that are the largest and the smallest entry of its gradient: as exact
                 as the gradient, though they may be all that rounding left where its terms cancelled.
+    norms:      info values of an update that sum the norms of its gradient's leaves: some of these may be the
+                norm of what rounding left, and are as exact as that.
     contractions: the functions of both jax.numpy and torch whose results in the losses are compared, such as
                 ('einsum', 'matmul'); both sides must call them as `jnp.einsum`, `torch.einsum`, in one order.
     draws:      the module through which the port draws random numbers, 'torch_agents.random'.
@@ -62,6 +64,7 @@ class Pair:
     smallest: Mapping[str, int] = field(default_factory=dict)
     counts: tuple[str, ...] = ()
     extremes: tuple[str, ...] = ('grad/max', 'grad/min')
+    norms: tuple[str, ...] = ('grad/norm',)
     contractions: tuple[str, ...] = ()
     draws: str | None = None
     creating: Callable[[str], AbstractContextManager[Any]] = nullcontext

@@ -13,7 +13,7 @@ from parity.expected import Expected, exactly, port_leaves
 from parity.presets import presets_of
 from parity.sides import Mode
 from parity.stages import UPDATES, Runner, config_leaves
-from parity.tolerances import EXACT, Tolerance, adam_slack, square_slack, tolerance
+from parity.tolerances import EXACT, Tolerance, adam_slack, norm_slack, square_slack, tolerance
 from parity.trees import Arrays
 
 # More samples of the noise can only allow more. So a leaf that is within ROOM of its tolerance without any
@@ -124,6 +124,7 @@ class Runs(Computations):
         found = self._unwidened(stage, dtype, truth, SAMPLES[dtype] if samples is None else samples)
         if stage in UPDATES:
             found = self._widen_by_adam(found, truth, accumulate=stage == 'rollout')
+            found = self._widen_norms(found, truth)
         return self._widen_counts(found, dtype)
 
     def _unwidened(self, stage: str, dtype: str, truth: Arrays, samples: int) -> dict[str, Tolerance]:
@@ -196,6 +197,18 @@ class Runs(Computations):
                 _widen(widened, f'{step}/opt_nu/{path}', squares, 'square of the gradient tolerance')
         return widened
 
+    def _widen_norms(self, found: dict[str, Tolerance], truth: Arrays) -> dict[str, Tolerance]:
+        """Allow a sum of norms all of the norm of gradients that may be rounding and nothing else."""
+        widened, tolerances = dict(found), trees.branches(found)
+        for step, leaves in trees.branches(truth).items():
+            moments = trees.subtree(leaves, 'opt_mu')
+            allowed = {path: tolerances[step][f'opt_mu/{path}'].largest for path in moments}
+            slack = norm_slack(moments, allowed)
+            for path in (f'info/{name}' for name in self.pair.norms):
+                if slack and path in leaves:
+                    _widen(widened, f'{step}/{path}', slack, 'norms of gradients that may be rounding')
+        return widened
+
     @functools.cached_property
     def longest_step(self) -> float:
         """About how far the optimiser moves a parameter in one step: the learning rate."""
@@ -233,5 +246,5 @@ def _floating(leaves: Arrays) -> Arrays:
     return {path: leaf for path, leaf in leaves.items() if leaf.dtype.kind == 'f'}
 
 
-def _widen(tolerances: dict[str, Tolerance], path: str, extra: np.ndarray, why: str) -> None:
+def _widen(tolerances: dict[str, Tolerance], path: str, extra: float | np.ndarray, why: str) -> None:
     tolerances[path] = tolerances[path].widened(extra, why)

@@ -26,12 +26,14 @@ rounding to anything larger (J. Demmel 1984, "Underflow and the reliability of n
 
 import functools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from parity import chunks
+from parity.trees import Arrays
 
 SAFETY = 8.0
 FLOOR = 8.0
@@ -122,6 +124,18 @@ def square_slack(second: np.ndarray, count: int, allowed_mu: float) -> np.ndarra
     gradient_error, weight = allowed_mu / (1 - beta1), 1 - beta2**count
     slack: np.ndarray = 2 * np.sqrt(second * weight) * gradient_error + weight * gradient_error**2
     return slack
+
+
+def norm_slack(first: Arrays, allowed_mu: Mapping[str, float]) -> float:
+    """How far rounding in the gradients may move the sum of their norms.
+
+    A leaf of n entries, each known to within d, has a norm known to within sqrt(n) d (triangle inequality).
+    Only leaves that may be all rounding count, by their first moments: in the norm of a larger one errors of
+    either sign cancel, and the floor of the sum allows what is left.
+    """
+    rounding = (path for path, size in chunks.largest(first).items() if size <= allowed_mu[path])
+    beta1, _ = ADAM_BETAS
+    return sum(math.sqrt(first[path].size) * allowed_mu[path] / (1 - beta1) for path in rounding)
 
 
 def adam_slack(second: np.ndarray, count: int, allowed_mu: float, learning_rate: float) -> np.ndarray:

@@ -19,7 +19,7 @@ from parity.expected import Expected
 from parity.models import JaxModel, ModelPair, TorchModel
 from parity.pair import Pair, find
 from parity.runs import Runs
-from parity.tolerances import Tolerance
+from parity.tolerances import FLOOR, Tolerance
 
 NONE, FEW, MANY = 1e-8, 1e-7, 1e-6  # what is allowed with no samples, with few, and with many
 VALUE = {'x': np.zeros((), np.float32)}
@@ -125,6 +125,27 @@ def test_an_extreme_entry_of_a_gradient_is_as_exact_as_the_gradient(
     )
     found = runs.tolerances('update', 'float64', truth, 0)[f'step0 pretrain/info/{smallest}']
     assert bool(found.allowed >= 2 * np.finfo(np.float64).eps) is allowed
+
+
+@pytest.mark.parametrize(
+    ('name', 'size', 'allowed'),
+    [('grad/norm', 1e-16, True), ('grad/norm', 1e-3, False), ('q_norm', 1e-16, False)],
+)
+def test_a_norm_of_gradients_is_as_exact_as_those_that_may_be_rounding(
+    name: str, size: float, allowed: bool
+) -> None:
+    """Of 10,000 entries that cancel each is within the floor of the largest, and their norm is 100 of it."""
+    runs = Runs(Pair('norms', None, None, batch={}), Case())
+    truth = {
+        'step0 pretrain/opt_mu/cancelling': np.full(10_000, size),
+        'step0 pretrain/opt_mu/large': np.array(0.1),
+        f'step0 pretrain/info/{name}': np.array(1.0),
+    }
+    vars(runs).update(
+        inputs=SimpleNamespace(reduction=1), reference64=SimpleNamespace(stage=lambda stage: truth)
+    )
+    found = runs.tolerances('update', 'float64', truth, 0)[f'step0 pretrain/info/{name}']
+    assert bool(found.allowed >= 100 * FLOOR * np.finfo(np.float64).eps) is allowed
 
 
 def test_small_models_are_run_with_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -230,3 +230,35 @@ def test_slack_is_small_where_the_gradient_is_known_and_two_steps_where_it_is_no
     assert slack(1e-3, 1e-9) == pytest.approx(2e-3 * 1e-8 / 1.0, rel=1e-3)  # |g| is 1, known to 1e-8
     assert slack(1e-20, 1e-3) == pytest.approx(2e-3)
     assert slack(1e-20, 1e-3, learning_rate=1.0) == pytest.approx(2)
+
+
+# --- norms of gradients
+
+
+def norms_apart(entries: list[float], shares: list[float], d: float) -> tuple[float, float]:
+    """How far an error of up to d in each entry moves the norm of Adam's first gradient, and the slack."""
+    gradient, error = d * np.array(entries), d * np.array(shares)
+    beta1, _ = ADAM_BETAS
+    moved = abs(np.linalg.norm(gradient + error) - np.linalg.norm(gradient))
+    return moved, tolerances.norm_slack({'w': (1 - beta1) * gradient}, {'w': (1 - beta1) * d})
+
+
+SHARES = st.lists(st.floats(-1, 1), min_size=5, max_size=5)
+
+
+@given(SHARES, SHARES, MAGNITUDES)
+def test_no_error_moves_the_norm_of_what_may_be_rounding_beyond_the_slack(
+    entries: list[float], shares: list[float], d: float
+) -> None:
+    moved, slack = norms_apart(entries, shares, d)
+    assert moved <= slack * (1 + 1e-12)
+
+
+def test_a_gradient_of_zero_needs_all_of_it() -> None:
+    moved, slack = norms_apart([0.0] * 5, [1.0] * 5, 1e-14)
+    assert moved == pytest.approx(slack)
+
+
+def test_twin_the_norm_of_what_is_larger_has_no_slack() -> None:
+    moved, slack = norms_apart([2.0] * 5, [1.0] * 5, 1e-14)
+    assert (moved > 0, slack) == (True, 0.0)
