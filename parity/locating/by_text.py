@@ -26,7 +26,7 @@ def in_look(
     with applied(known):
         if judge.agrees():
             return None
-        unlike = Unlike(runs.pair, judge.leaves, functools.partial(_margin, judge))
+        unlike = Unlike(runs.pair, judge.leaves, judge.margin_of_all)
     causes = look.causes() if look.agrees else []
     found = unlike.cause(known, shown=causes[0].port if causes else None)
     return (of_text(look.stage, look.loss, *found), found[1]) if found else None
@@ -56,9 +56,3 @@ def _keeping(
         return None
     cause, change = found
     return of_text(stage, '', explained.cause if explained and explained.cause else cause, change)
-
-
-def _margin(judge: Judge) -> float:
-    """Of all leaves; of the values, which are computed sooner, if these differ."""
-    margin = judge.margin(judge.values())
-    return margin if margin > 1 else judge.margin()

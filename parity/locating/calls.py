@@ -69,10 +69,32 @@ def called(run: Callable[[], object], local: Iterable[Any] = ()) -> list[Any]:
     local: functions that may be local to others, and are not found in files.
     """
     codes: dict[types.CodeType, None] = {}
+    _watched(run, lambda frame: codes.setdefault(frame.f_code))
+    files = {code.co_filename for code in codes if is_user(code.co_filename)}
+    functions = [*functions_in(files), *filter(inspect.isfunction, local)]
+    known = {function.__code__: function for function in functions}
+    return [known[code] for code in codes if code in known]
+
+
+def callers(run: Callable[[], object], function: Line) -> list[Line]:
+    """The lines of code under check that call the function of a line, in their order. run() may raise."""
+    lines: dict[Line, None] = {}
+
+    def see(frame: types.FrameType) -> None:
+        is_it = (frame.f_code.co_filename, frame.f_code.co_qualname) == (function.file, function.function)
+        if is_it and frame.f_back is not None and is_user(frame.f_back.f_code.co_filename):
+            lines.setdefault(line_at(frame.f_back))
+
+    _watched(run, see)
+    return list(lines)
+
+
+def _watched(run: Callable[[], object], see: Callable[[types.FrameType], object]) -> None:
+    """Run, and see the frame of every call of a function."""
 
     def watch(frame: types.FrameType, event: str, _: object) -> None:
         if event == 'call':
-            codes.setdefault(frame.f_code)
+            see(frame)
 
     before = sys.getprofile()
     sys.setprofile(watch)
@@ -82,10 +104,6 @@ def called(run: Callable[[], object], local: Iterable[Any] = ()) -> list[Any]:
         pass
     finally:
         sys.setprofile(before)
-    files = {code.co_filename for code in codes if is_user(code.co_filename)}
-    functions = [*functions_in(files), *filter(inspect.isfunction, local)]
-    known = {function.__code__: function for function in functions}
-    return [known[code] for code in codes if code in known]
 
 
 def entry(given: 'torch.Tensor | float', frames: list[types.FrameType]) -> Line | None:

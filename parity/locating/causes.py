@@ -5,6 +5,8 @@ the change that left the smallest difference is told. What has been found stays 
 on, because one mistake can hide another.
 """
 
+import contextlib
+import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,8 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from parity.locating.counterfactuals import Counterfactual, applied
+from parity.locating.patience import TookTooLong, at_most
 
 UNKNOWN = 'cause unknown'
+# A change is given so many times the CPU time of the piece as it is, or at least so many seconds.
+TIMES, AT_LEAST = 10, 2.0
 
 
 @dataclass(frozen=True)
@@ -56,11 +61,13 @@ def find_cause(piece: Piece, found: Sequence[Counterfactual] = ()) -> tuple[Caus
     found: what is known already, and applied all the while.
     """
     with applied(found):
+        started = time.process_time()
         before = _margin(piece)
+        limit = max(AT_LEAST, TIMES * (time.process_time() - started))
         nearest, best, tried = None, np.inf, 0
         for candidate in piece.candidates():
             tried += 1
-            after = _margin(piece, candidate)
+            after = _margin(piece, candidate, limit=limit)
             if after <= 1:
                 return Cause(candidate.name, candidate.description, before, after, tried), candidate
             if after < best:
@@ -97,10 +104,11 @@ def _unknown(nearest: Counterfactual | None, before: float, after: float, tried:
     return Cause(UNKNOWN, f'nearest: {nearest.name}, {nearest.description}', before, after, tried)
 
 
-def _margin(piece: Piece, *changes: Counterfactual) -> float:
-    """The piece's margin with some changes; inf where the port cannot be computed so."""
+def _margin(piece: Piece, *changes: Counterfactual, limit: float | None = None) -> float:
+    """The piece's margin with some changes; inf where it cannot be computed so, or not within the limit."""
+    patience = contextlib.nullcontext() if limit is None else at_most(limit)
     try:
-        with warnings.catch_warnings(action='ignore'), applied(changes):
+        with warnings.catch_warnings(action='ignore'), applied(changes), patience:
             return piece.margin()
-    except Exception:  # a candidate may make no sense in this place, in any way
+    except (Exception, TookTooLong):  # a candidate may make no sense in this place, in any way
         return np.inf

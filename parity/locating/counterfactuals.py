@@ -127,6 +127,11 @@ class Source:
         parts = [getattr(node, name, None) for node in ast.walk(self.tree) for name in ('body', 'orelse')]
         return [part for part in parts if isinstance(part, list)]
 
+    def lines_up_to(self, line: int) -> list[int]:
+        """The first lines of the statements, backwards from the one that a line is in."""
+        nodes = (node for node in ast.walk(self.tree) if isinstance(node, ast.stmt) and node is not self.tree)
+        return sorted({node.lineno for node in nodes if node.lineno <= line}, reverse=True)
+
     def swapped(self, first: ast.stmt, second: ast.stmt) -> AbstractContextManager[None]:
         """The function with two statements in each other's place, for the length of a context."""
         return self._edited({id(first): second, id(second): first})

@@ -49,18 +49,18 @@ def told(source: Source, reference: Source) -> Iterator[Difference]:
     known = source.function.__globals__
     ours, theirs = list(_statements(source.tree.body)), list(_statements(reference.tree.body))
     for start, stop, first, last in _blocks(ours, theirs, known):
-        if start == stop and start < len(ours):
-            text = '\n'.join(translated(one, known) for one in theirs[first:last])
-            yield _said(preceded(source, ours[start], text), LEFT_OUT, reference, theirs[first])
-        if first == last:
-            yield from (Difference(without(source, one), LEFT_OUT) for one in ours[start:stop])
-        for own, other in zip(ours[start:stop], theirs[first:last], strict=False):
-            if isinstance(own, ast.Pass):
-                yield _said(preceded(source, own, translated(other, known)), LEFT_OUT, reference, other)
+        mine, its = ours[start:stop], theirs[first:last]
+        places = [*(one for one in mine if isinstance(one, ast.Pass)), *ours[stop : stop + 1]]
+        if its and places and {*map(_key, mine)}.isdisjoint(map(_key, its)):
+            text = '\n'.join(translated(one, known) for one in its)
+            yield _said(preceded(source, places[0], text), LEFT_OUT, reference, its[0])
+        if not its:
+            yield from (Difference(without(source, one), LEFT_OUT) for one in mine)
+        for own, other in zip(mine, its, strict=False):
             alike = _likeness(own, other, known)
             pairs = zip(_expressions(own), _expressions(other), strict=False)
-            for node, its, text in (part for pair in pairs for part in _parts(*pair, known)):
-                yield _said(rewrite(source, _name(own, node, text), node, text), alike, reference, its)
+            for node, part, text in (parts for pair in pairs for parts in _parts(*pair, known)):
+                yield _said(rewrite(source, _name(own, node, text), node, text), alike, reference, part)
 
 
 def _blocks(

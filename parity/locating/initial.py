@@ -1,6 +1,5 @@
 """Causes of other initial values: lines on the way to them are changed in turn, and the port is made anew."""
 
-import ast
 import functools
 import inspect
 import itertools
@@ -12,7 +11,7 @@ import numpy as np
 
 from parity.comparison import Leaf
 from parity.draws import KINDS, replaced
-from parity.locating.calls import called, frames_at, line_at
+from parity.locating.calls import called, callers, frames_at, line_at
 from parity.locating.candidates import exchanged, other_axes, source_changes
 from parity.locating.causes import Cause, Piece, find_cause
 from parity.locating.counterfactuals import Counterfactual, Source, found_or_none, source_at, sources_of
@@ -45,15 +44,21 @@ def drawn_otherwise(runs: Runs, leaves: Sequence[Leaf]) -> list[Finding]:
 
 
 def _another(runs: Runs, name: str, blamed: Line) -> tuple[Cause, Line | None]:
-    """Another line of the function for which the same mistake explains as much; None if there is none.
+    """Another line that explains as much; None if there is none.
 
-    A weight that is turned where it is drawn is as right as one that is turned where it is copied.
+    One of the function for the same mistake: a weight that is turned where it is drawn is as right as one
+    that is turned where it is copied. Or one that calls the function: what is drawn twice as wide may be
+    scaled wrongly, or be asked for twice as wide.
     """
 
     def candidates() -> Iterator[Counterfactual]:
+        budget = Budget(SECONDS)
         for source in drawing_sources([blamed]):
             same = (change for change in source_changes(source) if change.name == name)
-            yield from Budget(SECONDS).limit(change for change in same if change.line != blamed)
+            yield from budget.limit(change for change in same if change.line != blamed)
+        for line in callers(lambda: made_anew(runs), blamed):
+            for source in drawing_sources([line]):
+                yield from budget.limit(source_changes(source, line.line))
 
     cause, found = find_cause(Piece(functools.partial(margin, runs), candidates))
     return cause, found.line if found else None
@@ -116,16 +121,10 @@ def _candidates(runs: Runs, budget: Budget) -> Iterator[Counterfactual]:
     if all(itertools.starmap(_is_scaled, differing)):
         for line in reversed(_lines_of_draws(runs, [its for _, its in differing if its is not None])):
             for source in drawing_sources([line]):
-                for number in _statements_above(source, line.line):
+                for number in source.lines_up_to(line.line):
                     yield from budget.spend(source_changes(source, number, without=DISTRIBUTIONS))
     in_turn = itertools.chain.from_iterable(itertools.zip_longest(*map(source_changes, sources)))
     yield from budget.spend(change for change in in_turn if change)
-
-
-def _statements_above(source: Source, last: int) -> list[int]:
-    """The first lines of a function's statements, backwards from the one that its line `last` is in."""
-    nodes = (node for node in ast.walk(source.tree) if isinstance(node, ast.stmt) and node is not source.tree)
-    return sorted({node.lineno for node in nodes if node.lineno <= last}, reverse=True)
 
 
 def drawing_sources(lines: Sequence[Line]) -> list[Source]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from parity.locating.candidates import conditions, other_operations, source_changes
-from parity.locating.causes import Cause, Piece, searched
+from parity.locating.causes import Cause, Piece, find_cause, searched
 from parity.locating.counterfactuals import Counterfactual, Source, applied, found_or_none, source_at
 from parity.locating.culprits import Culprits, place_of
 from parity.locating.differences import differences
@@ -25,20 +25,22 @@ SECONDS = 20.0
 LINES = 4
 # So many changes of the function of a line are tried after those of the line.
 FEW = 60
+# A cause that was found after so many tries may be there by chance.
+MANY = 50
 
 
 @dataclass(eq=False)
 class Spot:
     """A place that may be to blame: a frontier, wrong modules, or both of them.
 
-    changed: the line that undoes the cause, which may be another one than where values part: it may have
-    passed on the wrong one of several arguments, say.
+    change: undoes the cause, maybe at another line than where values part: that may have passed on the wrong
+    one of several arguments, say.
     """
 
     frontier: Frontier | None
     culprits: Culprits | None
     cause: Cause | None = None
-    changed: Line | None = None
+    change: Counterfactual | None = None
 
     def module_piece(self, budget: Budget) -> Piece:
         """Of its wrong modules, beginning with the lines at which values part."""
@@ -73,6 +75,7 @@ class Look:
         self.notes: list[str] = []
         self.found, self.known = found, len(found)
         self.agrees = False  # with all causes undone
+        self._others: dict[Spot, tuple[Cause, Counterfactual | None]] = {}
 
     @functools.cached_property
     def rows(self) -> tuple[LayerRow, ...]:
@@ -144,7 +147,7 @@ class Look:
             if cause is not None and cause.tried:  # without time left nothing was searched for
                 spot.cause = cause
             if counterfactual:
-                spot.changed = counterfactual.line
+                spot.change = counterfactual
                 self.found.append(counterfactual)
 
     def _line_piece(self, spot: Spot, budget: Budget) -> Piece:
@@ -216,7 +219,35 @@ class Look:
     def findings(self) -> list[Finding]:
         """The places, those with a known cause first if all agrees without: a cause can be a chance hit."""
         spots = sorted(self.spots, key=lambda spot: not (self.agrees and spot.is_explained))
-        return [self._finding(spot) for spot in spots]
+        return [finding for spot in spots for finding in (self._finding(spot), *self._alike(spot))]
+
+    def _alike(self, spot: Spot) -> list[Finding]:
+        """Another line above the one that was changed, if a change of it explains as much.
+
+        Where a cause was found after many tries, what explains it may be what happens to repair it here.
+        """
+        change = spot.change if self._changed(spot) else None
+        if change is None or spot.cause is None or spot.cause.tried < MANY:
+            return []
+        if spot not in self._others:
+            self._others[spot] = self._other_line(change)
+        cause, other = self._others[spot]
+        if other is None:
+            return []
+        why = f'explains as much as line {change.line.line if change.line else 0}'
+        return [dataclasses.replace(self._finding(spot), port=Place.of(other.line), cause=cause, why=why)]
+
+    def _other_line(self, change: Counterfactual) -> tuple[Cause, Counterfactual | None]:
+        """What else makes all agree in the place of a change that does."""
+        source, line = self._source(change.line), change.line
+
+        def candidates() -> Iterator[Counterfactual]:
+            if source and line:
+                for above in source.lines_up_to(line.line)[1:]:
+                    yield from source_changes(source, above)
+
+        rest = [one for one in self.found if one is not change]
+        return find_cause(Piece(self.judge.margin_of_all, lambda: Budget(SECONDS).limit(candidates())), rest)
 
     def _finding(self, spot: Spot) -> Finding:
         paths = spot.culprits.paths if spot.culprits else ()
@@ -238,7 +269,7 @@ class Look:
 
     def _changed(self, spot: Spot) -> Line | None:
         """The line that makes all agree, if it does: a cause that explains a part can be a chance hit."""
-        return spot.changed if self.agrees and spot.is_explained else None
+        return spot.change.line if self.agrees and spot.is_explained and spot.change else None
 
     def _of_modules(self, spot: Spot, paths: tuple[str, ...]) -> Finding:
         assert spot.culprits is not None

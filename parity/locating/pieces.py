@@ -112,6 +112,11 @@ class Judge:
         """Of the worst of them."""
         return self.leaves(names)[0].margin
 
+    def margin_of_all(self) -> float:
+        """Of the worst of all leaves; of the values, which are computed sooner, if these differ."""
+        margin = self.margin(self.values())
+        return margin if margin > 1 else self.margin()
+
     def margin_if_any(self) -> float | None:
         """Of all of them; None where the port, changed as it may be, raises."""
         try:

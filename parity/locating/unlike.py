@@ -4,6 +4,8 @@ A port is its original line for line, mostly: what a line says otherwise is like
 says alike. Each such difference is undone by itself, where the reference's words mean something in the port.
 """
 
+import ast
+import copy
 import dataclasses
 import functools
 import inspect
@@ -94,10 +96,24 @@ def twins(pair: Pair, run: Callable[[], object]) -> Twins:
         if function is port:
             others = [reference]
         twin = max(others, key=lambda other: _file(other) == _file(function), default=None)
-        sources = Source.if_any(function), Source.if_any(twin)
-        if sources[0] and sources[1]:
-            found.append((sources[0], sources[1]))
+        source, its = Source.if_any(function), Source.if_any(twin)
+        if source and its:
+            found.append((source, _given(its, source) if its.tree.name == 'setup' else its))
     return found
+
+
+def _given(setup: Source, init: Source) -> Source:
+    """A `setup` that has from the arguments of `__init__` what it reads of its module."""
+    given = {argument.arg for argument in (*init.tree.args.args, *init.tree.args.kwonlyargs)}
+
+    class Given(ast.NodeTransformer):
+        def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+            is_read = isinstance(node.ctx, ast.Load) and ast.unparse(node.value) == 'self'
+            if is_read and node.attr in given:
+                return ast.copy_location(ast.Name(node.attr, ast.Load()), node)
+            return self.generic_visit(node)
+
+    return dataclasses.replace(setup, tree=Given().visit(copy.deepcopy(setup.tree)))
 
 
 def _functions_beside(reference: Any) -> Iterator[Any]:

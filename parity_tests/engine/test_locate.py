@@ -346,6 +346,39 @@ def test_initial_values_of_another_scale(text: str) -> None:
     assert finding.cause.name == cause
 
 
+@pytest.mark.slow
+def test_the_number_that_an_initialiser_is_asked_for_is_named_beside_what_scales_by_it() -> None:
+    """It draws long after it was asked for, and what asked is on no way to the draw."""
+    asked = Substitution('encoders.py', "variance_scaling(2.0, 'fan_in'", "variance_scaling(4.0, 'fan_in'")
+    case = Case(sizes={'B': 5, 'A': 3, 'H': 12, 'W': 9}, config={'encoder': 'resnet_34'})
+    with planted('iql_images', asked) as made:
+        found = parity.locate(made.pair, case=case, stage='params')
+    texts = [finding.port.text for finding in found.findings if finding.port and finding.is_explained]
+    assert len(texts) == 2
+    assert any(asked.new in text for text in texts)
+
+
+def test_two_lines_that_explain_alike_are_both_named() -> None:
+    """Inside the bounds, what clips is right with either: another bound, or no passing at all."""
+    bound = Substitution(
+        'layers.py', 'heaviside(x.detach() - low, half)', 'heaviside(x.detach() - high, half)'
+    )
+    with planted('iql', bound) as made:
+        one, other, *_ = parity.locate(made.pair, case=Case(sizes={'B': 3}), stage='loss').findings
+    assert said(one)[1].startswith('return torch.lerp(')
+    assert bound.new in said(other)[1]
+    assert other.why.startswith('explains as much as line ')
+    assert one.is_explained
+    assert other.is_explained
+
+
+def test_twin_a_cause_that_is_found_at_once_stands_alone() -> None:
+    with planted('iql', Substitution('layers.py', "F.gelu(x, approximate='tanh')", 'F.gelu(x)')) as made:
+        found = parity.locate(made.pair, case=Case(sizes={'B': 3}), stage='loss')
+    assert said(first(found))[2] == 'gelu variant'
+    assert not any(finding.why.startswith('explains as much') for finding in found.findings)
+
+
 def test_a_target_that_does_not_start_as_a_copy_is_said_to() -> None:
     finding = first(parity.locate(broken_ports.TARGET_OF_ITS_OWN, case=Case(), stage='params'))
     kind, text, cause = said(finding)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import torch
 
+import parity
 from parity import Case
 from parity.execution import Execution
 from parity.locating.counterfactuals import Source, applied
@@ -18,6 +19,8 @@ from parity.pair import find
 from parity.runs import Runs
 from parity_tests.engine.planting import Substitution, planted
 from torch_agents import random
+
+LEFT_OUT = 'statement left out'
 
 
 class Reference:
@@ -136,6 +139,22 @@ def test_of_several_assignments_to_a_name_the_one_that_is_missing() -> None:
         assert port(torch.ones(2)).tolist() == [0, 0]
 
 
+def test_a_statement_that_is_missing_among_others() -> None:
+    def reference(x: Any) -> Any:
+        x = jnp.exp(x)
+        return x.mean()
+
+    def port(x: Any) -> Any:
+        y = 2
+        assert y
+        return x.mean()
+
+    left_out = [one for one in differences(Source.of(port), Source.of(reference)) if one.name == LEFT_OUT]
+    assert [one.description.partition(': ')[2] for one in left_out] == ['`x = torch.exp(x)`']
+    with applied(left_out):
+        assert port(torch.zeros(2)).item() == 1
+
+
 def test_a_pass_is_no_statement() -> None:
     def reference(x: Any) -> Any:
         for _ in range(2):
@@ -174,6 +193,17 @@ def test_functions_are_found_by_their_names() -> None:
     assert names['IQLAgent.bc_loss' if 'IQLAgent.bc_loss' in names else 'Agent.bc_loss'].endswith('bc_loss')
     assert names['Actor.forward'] == 'Actor.__call__'
     assert all(port.function is not reference.function for port, reference in found)
+
+
+def test_a_setup_has_from_the_arguments_of_init_what_it_reads_of_its_module() -> None:
+    """A layer less: with self.hidden_dims, as setup says it, no module could be made."""
+    gone = Substitution('networks.py', 'hidden_dims = (*hidden_dims, self.value_dim)', 'pass', times=2)
+    with planted('hilp', gone) as made:
+        finding = parity.locate(made.pair, case=Case(0, {'B': 3}), stage='params').findings[0]
+    assert finding.cause is not None
+    assert finding.cause.description.endswith('`hidden_dims = (*hidden_dims, value_dim)`')
+    assert finding.reference is not None
+    assert finding.reference.function == 'GCValue.setup'
 
 
 def cause_in(file: str, old: str, new: str) -> tuple[Unlike, tuple[str, str] | None]:
