@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parity.mutating.mutants import operators_of
-from parity.mutating.results import Fate, Result
+from parity.mutating.results import EQUIVALENT, Fate, Result
 from parity.report import files
 
 if TYPE_CHECKING:
@@ -76,6 +76,10 @@ def show(found: Sequence[Result], console: 'Console') -> None:
         counts = map(str, (row.mutants, row.killed, row.equivalent, row.survived, row.unreached))
         table.add_row(row.name, *counts, f'{row.seconds:.0f}')
     console.print(table)
+    for result in found:
+        if result.is_misdeclared:
+            place = f'{result.file}:{result.lines[0]}'
+            console.print(f'killed, and declared equivalent in {EQUIVALENT}: {result.operator}, {place}')
     for file, numbers in unreached(found).items():
         console.print(f'no case runs {file}: ' + ', '.join(map(str, numbers)))
     if ranks(found):
@@ -92,6 +96,7 @@ def write(found: Sequence[Result], folder: Path) -> Path:
         survivors=[result for result in found if result.fate == 'survived'],
         equivalents=[result for result in found if result.fate == 'equivalent'],
         killed=[result for result in found if result.fate == 'killed'],
+        misdeclared=[result for result in found if result.is_misdeclared],
         unreached=unreached(found),
         fates=FATES,
         ranks=ranks(found),

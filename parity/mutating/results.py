@@ -24,7 +24,8 @@ class Result:
 
     fate:    unreached where no case of the chosen pairs runs the line: such a mutant was not tried.
     found:   what killed it.
-    reason:  of an equivalent mutant: why nothing that can be observed differs, or why it does not matter.
+    reason:  of a mutant that is declared equivalent: why nothing that can be observed differs, or why it does
+             not matter.
     pairs:   those that it was tried with, or would have been; none after a brief run.
     located: the rank that `parity locate` gave the mutated line, 0 where it did not name it; None: not asked.
     cause:   the one that it gave for that line.
@@ -52,9 +53,14 @@ class Result:
     def with_reason(self, reasons: Mapping[tuple[str, ...], str]) -> 'Result':
         """A survivor that is declared equivalent by now as such, and one that no longer is as a survivor."""
         reason = reasons.get((self.file, self.operator, self.before, self.after), '')
-        if self.fate not in ('survived', 'equivalent'):
-            return self
-        return dataclasses.replace(self, fate='equivalent' if reason else 'survived', reason=reason)
+        left: Fate = 'equivalent' if reason else 'survived'
+        fate = left if self.fate in ('survived', 'equivalent') else self.fate
+        return dataclasses.replace(self, fate=fate, reason=reason)
+
+    @property
+    def is_misdeclared(self) -> bool:
+        """Whether it is declared equivalent, and was killed."""
+        return self.fate == 'killed' and bool(self.reason)
 
     def line(self) -> str:
         """As a line of JSON."""

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from parity.cases import Case
 from parity.checking import check_stage
 from parity.errors import ParityError
 from parity.mutating import mutate as mutating
-from parity.mutating import plan, results, trial
+from parity.mutating import plan, report, results, trial
 from parity.mutating.answers import (
     Answers,
     Recorded,
@@ -291,7 +292,20 @@ def test_a_survivor_becomes_equivalent_when_it_is_declared_and_a_killed_mutant_d
     assert (survivor.with_reason(reasons).fate, survivor.with_reason(reasons).reason) == ('equivalent', 'why')
     assert survivor.with_reason(reasons).with_reason({}) == survivor
     killed = results.Result('a', 'f.py', 'sign', (1, 1), '-x', 'x', '', 'killed', Found('error'), 1.0)
-    assert killed.with_reason(reasons) == killed
+    assert killed.with_reason(reasons).fate == 'killed'
+
+
+@pytest.mark.parametrize('declared', [True, False])
+def test_a_killed_mutant_that_is_declared_equivalent_is_told(declared: bool, tmp_path: Path) -> None:
+    reasons = {('f.py', 'sign', '-x', 'x'): 'nobody reads it'} if declared else {}
+    killed = results.Result('a', 'f.py', 'sign', (7, 7), '-x', 'x', '', 'killed', Found('error'), 1.0)
+    found = [killed.with_reason(reasons)]
+    console = Console(record=True, width=160)
+    report.show(found, console)
+    told = 'killed, and declared equivalent in equivalent_mutants.toml: sign, f.py:7'
+    assert (told in console.export_text()) is declared
+    page = report.write(found, tmp_path).read_text()
+    assert ('Declared equivalent, and killed: 1' in page) is declared
 
 
 @pytest.mark.parametrize(('pair', 'outcome'), [(IQL, 'match'), (MEAN_FOR_MIN, 'mismatch')])
