@@ -237,6 +237,12 @@ def constants(node: ast.expr, scope: Scope) -> Iterator[str]:
             yield ast.unparse(ast.Call(node.func, [*node.args[:-1], rewritten(count)], []))
 
 
+def quotients(node: ast.expr, scope: Scope) -> Iterator[str]:
+    """A quotient that is rounded down, or that should be."""
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div | ast.FloorDiv):
+        yield binary(node.left, '//' if isinstance(node.op, ast.Div) else '/', node.right)
+
+
 def statistics(node: ast.expr, scope: Scope) -> Iterator[str]:
     """An unbiased variance or standard deviation; a sample without its gradient."""
     if call_name(node) in ('std', 'var') and isinstance(node, ast.Call):
@@ -280,6 +286,7 @@ REWRITES = (
     Rewrite('clip too many', 'a value is clipped that should not be', unclamped),
     Rewrite('surplus term', 'a factor, divisor, summand or function too many', surplus),
     Rewrite('other number', 'an epsilon, a count or a weight', constants),
+    Rewrite('integer division', 'a quotient is rounded down, or not', quotients),
     Rewrite('transposed', 'the order of operands, axes or subscripts', orders),
     Rewrite('exchanged variables', "two variables in each other's place", exchanged),
     Rewrite('other variable', 'another value of the same function', names),

@@ -32,7 +32,8 @@ class OtherDefault:
     def undone(self) -> Counterfactual:
         """The port's function with the reference's default."""
         description = f'{self.name}={self.theirs!r} instead of {self.mine!r} by default'
-        return Counterfactual('other default', description, self._changed)
+        lines = (line_of_argument(function, self.name) for function in (self.port, self.reference))
+        return Counterfactual('other default', description, self._changed, *lines)
 
     @contextlib.contextmanager
     def _changed(self) -> Iterator[None]:
@@ -61,7 +62,7 @@ def defaults_of_call(pair: Pair, call: LossCall | UpdateCall) -> list[OtherDefau
     if pair.losses:  # it has functions of its own in the place of methods
         return []
     port, reference = (_function(pair.load(side), call.method) for side in ('port', 'reference'))
-    return _compared(port, reference, dict(call.options))
+    return defaults_of(port, reference, dict(call.options))
 
 
 def defaults_of_modules(calls: Iterable[ModuleCall], modules: Mapping[str, Any]) -> list[OtherDefault]:
@@ -70,11 +71,12 @@ def defaults_of_modules(calls: Iterable[ModuleCall], modules: Mapping[str, Any])
     return [
         found
         for ours, theirs in classes.items()
-        for found in _compared(_function(ours, 'forward'), _function(theirs, '__call__'), ())
+        for found in defaults_of(_function(ours, 'forward'), _function(theirs, '__call__'))
     ]
 
 
-def _compared(port: Any, reference: Any, given: Collection[str]) -> list[OtherDefault]:
+def defaults_of(port: Any, reference: Any, given: Collection[str] = ()) -> list[OtherDefault]:
+    """Of two functions, but for the arguments that are given; none if one of them is None."""
     if port is None or reference is None:
         return []
     mine, theirs = _defaults(port), _defaults(reference)

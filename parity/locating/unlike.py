@@ -22,6 +22,7 @@ from parity.locating.counterfactuals import Counterfactual, Source, functions_in
 from parity.locating.differences import UNLIKE, in_order, told
 from parity.locating.divergence import Place
 from parity.locating.pieces import Budget
+from parity.locating.signatures import defaults_of
 from parity.locating.sources import Line, is_user
 from parity.pair import Pair
 
@@ -46,8 +47,12 @@ class Unlike:
 
     @functools.cached_property
     def changes(self) -> list[Counterfactual]:
-        """Each difference undone, the likeliest mistakes first."""
-        return in_order(itertools.chain.from_iterable(itertools.starmap(told, self.twins)))
+        """Each difference undone, the likeliest mistakes first: other defaults, then other words."""
+        defaults = itertools.chain.from_iterable(
+            defaults_of(port.function, reference.function) for port, reference in self.twins
+        )
+        texts = itertools.chain.from_iterable(itertools.starmap(told, self.twins))
+        return [*(default.undone() for default in defaults), *in_order(texts)]
 
     def has(self, place: Place | None) -> bool:
         """Whether the line is one that says something else than the reference's."""

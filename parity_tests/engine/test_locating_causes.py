@@ -450,6 +450,7 @@ SAID = [
     ('surplus term', 'torch.exp(x)', 'x'),
     ('other number', 'x + 1e-05', 'x + 1e-06'),
     ('other number', 'range(n)', 'range(n + 1)'),
+    ('integer division', 'x // y', 'x / y'),
     ('transposed', "einsum('ik,jk->ij', x, y)", "einsum('ik,jk->ji', x, y)"),
     ('transposed', 'x @ y', 'x.mT @ y'),
     ('transposed', 'x.permute(0, 3, 2, 1)', 'x.permute(0, 3, 1, 2)'),

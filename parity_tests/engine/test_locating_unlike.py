@@ -206,6 +206,21 @@ def test_a_setup_has_from_the_arguments_of_init_what_it_reads_of_its_module() ->
     assert finding.reference.function == 'GCValue.setup'
 
 
+def test_another_default_of_any_function_is_found_at_its_argument() -> None:
+    """It is read at a line that may be changed to explain as much."""
+    wrong = Substitution(
+        'rebrac.py',
+        'def noisy_mode(self, dist, rng, scale=1.0)',
+        'def noisy_mode(self, dist, rng, scale=2.0)',
+    )
+    with planted('rebrac', wrong) as made:
+        finding = parity.locate(made.pair, case=Case(0, {'B': 3}), stage='loss').findings[0]
+    assert finding.port is not None
+    assert wrong.new in finding.port.text
+    assert finding.cause is not None
+    assert finding.cause.name == 'other default'
+
+
 def cause_in(file: str, old: str, new: str) -> tuple[Unlike, tuple[str, str] | None]:
     """What is found in iql with a substitution in a file: (the cause's name, the line's text)."""
     with planted('iql', Substitution(file, old, new)) as made:
