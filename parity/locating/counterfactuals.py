@@ -132,6 +132,21 @@ class Source:
         nodes = (node for node in ast.walk(self.tree) if isinstance(node, ast.stmt) and node is not self.tree)
         return sorted({node.lineno for node in nodes if node.lineno <= line}, reverse=True)
 
+    def lines_into(self, line: int) -> list[int]:
+        """The first lines of the statement that a line is in and of those before that set what it uses.
+
+        Backwards, through all that these use in turn.
+        """
+        own = _statement(self.tree, line)
+        names = _names(own, ast.Load) if own else set()
+        found = [own] if own else []
+        for before in self.lines_up_to(line)[1:]:
+            statement = _statement(self.tree, before)
+            if statement is not None and names & _names(statement, ast.Store):
+                names |= _names(statement, ast.Load)
+                found.append(statement)
+        return [statement.lineno for statement in found]
+
     def swapped(self, first: ast.stmt, second: ast.stmt) -> AbstractContextManager[None]:
         """The function with two statements in each other's place, for the length of a context."""
         return self._edited({id(first): second, id(second): first})
@@ -237,6 +252,12 @@ def _statement(tree: ast.AST, line: int) -> ast.stmt | None:
         if isinstance(node, ast.stmt) and node is not tree and node.lineno <= line <= (node.end_lineno or 0):
             found = node  # walked from the outside inwards
     return found
+
+
+def _names(statement: ast.stmt, context: type[ast.expr_context]) -> set[str]:
+    """The names that a statement itself reads or sets."""
+    nodes = (node for node in _own(statement) if isinstance(node, ast.Name))
+    return {node.id for node in nodes if isinstance(node.ctx, context)}
 
 
 def _own(statement: ast.stmt) -> Iterator[ast.AST]:

@@ -86,9 +86,8 @@ def in_params(runs: Runs, record: Record, stage: StageResult, makes: Makes, tell
     elif otherwise := _made_otherwise(runs, makes, stage.leaves):
         findings = [*otherwise, *findings]
     elif known is None:
-        drawn = drawn_otherwise(runs, stage.leaves)
-        explained = any(finding.is_explained for finding in drawn) or None
-        findings = [*drawn, *findings] if explained else [*findings, *drawn]
+        findings = drawn_otherwise(runs, stage.leaves, findings)
+        explained = any(finding.is_explained for finding in findings) or None
     record.add(findings=tuple(findings), explained=explained)
 
 

@@ -25,22 +25,41 @@ from parity.stages import Runner
 # What draws random numbers or makes keys.
 DRAWING = (*KINDS, 'truncated_normal', 'split', 'fold_in')
 SECONDS = 30.0
-INNERMOST = 2
+INNERMOST, LIKELIEST = 2, 3
 
 
-def drawn_otherwise(runs: Runs, leaves: Sequence[Leaf]) -> list[Finding]:
+def drawn_otherwise(runs: Runs, leaves: Sequence[Leaf], others: Sequence[Finding]) -> list[Finding]:
     """The line that, changed, gives the port all of the reference's initial values; a second, if two do.
 
-    If none does: the innermost lines through which they are drawn. Nothing for a port that draws none.
+    If none does: those that scale what is drawn right but for a factor; or, after the others, which are known
+    already, the innermost lines through which it is drawn. The others alone for a port that draws none.
     """
     if runs.pair.draws is None:
-        return []
+        return [*others]
     budget = Budget(SECONDS)
     cause, found = find_cause(Piece(functools.partial(margin, runs), lambda: _candidates(runs, budget)))
     if found is not None and found.line is not None:
         other, alike = _another(runs, cause.name, found.line)
-        return [_finding(found.line, leaves, cause), *([_finding(alike, leaves, other)] if alike else [])]
-    return [_finding(line, leaves, None) for line in reversed(_drawing_lines(runs)[-INNERMOST:])]
+        second = [_finding(alike, leaves, other)] if alike else []
+        return [_finding(found.line, leaves, cause), *second, *others]
+    if scaling := _scaling_lines(runs):
+        return [*(_finding(line, leaves, None) for line in scaling), *others]
+    return [*others, *(_finding(line, leaves, None) for line in reversed(_drawing_lines(runs)[-INNERMOST:]))]
+
+
+def _scaling_lines(runs: Runs) -> list[Line]:
+    """Where all is drawn right but for factors, the lines that make these, the likeliest first.
+
+    If they are not the same for all leaves, that is what reads the leaves' shapes; else what multiplies.
+    """
+    differing = _differing(runs)
+    factors = {factor and round(factor, 4) for factor in itertools.starmap(_factor, differing)}
+    lines = _lines_of_draws(runs, [its for _, its in differing if its is not None])
+    sources = drawing_sources(lines)
+    if None in factors or not sources:
+        return []
+    into = sources[0].lines_into(lines[-1].line)
+    return [lines[-1]._replace(line=line) for line in (into[::-1] if len(factors) > 1 else into)][:LIKELIEST]
 
 
 def _another(runs: Runs, name: str, blamed: Line) -> tuple[Cause, Line | None]:
@@ -92,12 +111,12 @@ def _is_equal(mine: np.ndarray | None, its: np.ndarray | None) -> bool:
     return np.array_equal(mine, its, equal_nan=its.dtype.kind == 'f')
 
 
-def _is_scaled(mine: np.ndarray | None, its: np.ndarray | None) -> bool:
-    """Whether a leaf is the reference's times a number: drawn alike, but made something else of."""
+def _factor(mine: np.ndarray | None, its: np.ndarray | None) -> float | None:
+    """By which number a leaf is the reference's: drawn alike, but made something else of. None if by none."""
     if mine is None or its is None or mine.shape != its.shape or not np.any(its):
-        return False
-    factor = np.vdot(mine, its) / np.vdot(its, its)
-    return bool(np.allclose(mine, factor * its, rtol=1e-4, atol=1e-6 * np.abs(mine).max()))
+        return None
+    factor = float(np.vdot(mine, its) / np.vdot(its, its))
+    return factor if np.allclose(mine, factor * its, rtol=1e-4, atol=1e-6 * np.abs(mine).max()) else None
 
 
 def made_anew(runs: Runs) -> Runner:
@@ -118,7 +137,7 @@ def _candidates(runs: Runs, budget: Budget) -> Iterator[Counterfactual]:
     differing = _differing(runs)
     if any(mine is not None and its is not None and mine.shape != its.shape for mine, its in differing):
         yield from budget.spend(other_axes(sources_of(called(lambda: made_anew(runs)))))
-    if all(itertools.starmap(_is_scaled, differing)):
+    if None not in itertools.starmap(_factor, differing):
         for line in reversed(_lines_of_draws(runs, [its for _, its in differing if its is not None])):
             for source in drawing_sources([line]):
                 for number in source.lines_up_to(line.line):
@@ -145,7 +164,7 @@ def _lines_of_draws(runs: Runs, leaves: Sequence[np.ndarray]) -> list[Line]:
     """The lines that draw some of these leaves, but for a factor; if none does, all lines that draw."""
 
     def is_theirs(drawn: Any) -> bool:
-        return any(_is_scaled(np.asarray(drawn), leaf) for leaf in leaves)
+        return any(_factor(np.asarray(drawn), leaf) is not None for leaf in leaves)
 
     found = drawing_lines(runs.pair.draws or '', lambda: made_anew(runs), DISTRIBUTIONS, is_theirs)
     return found or _drawing_lines(runs, DISTRIBUTIONS)

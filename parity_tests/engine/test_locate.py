@@ -347,6 +347,20 @@ def test_initial_values_of_another_scale(text: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ('wrong', 'place'),
+    [('(fan_in**2 + 3 * fan_out) / 4', 1), ('(fan_in + fan_out) / 2', None)],
+)
+def test_a_scale_of_each_shape_is_looked_for_where_the_shape_is_read(wrong: str, place: int | None) -> None:
+    """No change of one expression says what the fan was; the twin is as it should be."""
+    old = "fan_in if mode == 'fan_in' else (fan_in + fan_out) / 2"
+    with planted('iql', Substitution('layers.py', old, wrong)) as made:
+        found = parity.locate(made.pair, case=Case(sizes={'B': 3}), stage='params')
+    texts = [finding.port.text for finding in found.findings if finding.port]
+    assert (texts.index(f'fan = {wrong}') if texts else None) == place
+
+
+@pytest.mark.slow
 def test_the_number_that_an_initialiser_is_asked_for_is_named_beside_what_scales_by_it() -> None:
     """It draws long after it was asked for, and what asked is on no way to the draw."""
     asked = Substitution('encoders.py', "variance_scaling(2.0, 'fan_in'", "variance_scaling(4.0, 'fan_in'")
