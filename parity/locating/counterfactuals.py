@@ -280,7 +280,7 @@ def _compiled(function: types.FunctionType, tree: ast.FunctionDef) -> types.Code
     made = next(found for found in _codes(code) if found.co_name == tree.name)
     if made.co_freevars != free:
         raise SyntaxError(f'{tree.name}: a change may not alter the free variables')
-    return made
+    return made.replace(co_qualname=function.__code__.co_qualname)  # by which its lines are told
 
 
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:

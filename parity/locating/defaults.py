@@ -68,7 +68,8 @@ def _copies(runs: Runs, leaves: Iterable[Leaf]) -> dict[tuple[str, str], list[Le
     for leaf in leaves:
         name, _, rest = leaf.path.partition('/')
         mine = reference.get(leaf.path, np.zeros(()))
-        if np.unique(mine).size < 2:  # ones and zeros are nobody's copies
+        # ones and zeros are nobody's copies, and a copy has the dtype that it has
+        if leaf.kind != 'value' or np.unique(mine).size < 2:
             continue
         for other in (path for path in reference if path != leaf.path and path.partition('/')[2] == rest):
             agrees = other in port and np.array_equal(port[other], reference[other])

@@ -32,9 +32,10 @@ def drawn_otherwise(runs: Runs, leaves: Sequence[Leaf], others: Sequence[Finding
     """The line that, changed, gives the port all of the reference's initial values; a second, if two do.
 
     If none does: those that scale what is drawn right but for a factor; or, after the others, which are known
-    already, the innermost lines through which it is drawn. The others alone for a port that draws none.
+    already, the innermost lines through which it is drawn. The others alone for a port that draws none, and
+    for values that are right but for their dtype.
     """
-    if runs.pair.draws is None:
+    if runs.pair.draws is None or all(leaf.kind == 'dtype' for leaf in leaves):
         return [*others]
     budget = Budget(SECONDS)
     cause, found = find_cause(Piece(functools.partial(margin, runs), lambda: _candidates(runs, budget)))
@@ -106,7 +107,7 @@ def _differing(runs: Runs) -> list[tuple[np.ndarray | None, np.ndarray | None]]:
 
 
 def _is_equal(mine: np.ndarray | None, its: np.ndarray | None) -> bool:
-    if mine is None or its is None:
+    if mine is None or its is None or mine.dtype != its.dtype:
         return False
     return np.array_equal(mine, its, equal_nan=its.dtype.kind == 'f')
 

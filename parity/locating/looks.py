@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from parity.locating.candidates import conditions, other_operations, source_changes
+from parity.locating.candidates import conditions, exchanged, other_operations, source_changes
 from parity.locating.causes import Cause, Piece, find_cause, searched
 from parity.locating.counterfactuals import Counterfactual, Source, applied, found_or_none, source_at
 from parity.locating.culprits import Culprits, place_of
@@ -137,6 +137,24 @@ class Look:
             del self.found[self.known :]
         self.agrees = margin is not None and margin <= 1
         return self.agrees
+
+    def in_one(self, known: int) -> tuple[Finding, Counterfactual] | None:
+        """One change in the place of several: two keys that are taken for each other may be named so.
+
+        known: how many of what was found is left as it is.
+        """
+        changes = self.found[known:]
+        functions = {change.line and (change.line.file, change.line.function) for change in changes}
+        source = self._source(changes[0].line) if len(changes) > 1 and len(functions) == 1 else None
+        if source is None:
+            return None
+        piece = Piece(self.judge.margin_of_all, lambda: exchanged(source))
+        cause, change = find_cause(piece, self.found[:known])
+        if change is None:
+            return None
+        why = 'one change explains what several do'
+        place = dataclasses.replace(self.findings()[0], port=Place.of(change.line), cause=cause, why=why)
+        return place, change
 
     def _is_known(self, spot: Spot) -> bool:
         """Whether the modules that it lies in have a cause."""

@@ -60,10 +60,11 @@ class Locating:
         return self.record.found
 
     def _ask_switches(self, stage: StageResult) -> None:
-        """Where no cause is known: conditions that are constants, among the first places."""
+        """Conditions that are constants, among the first places, for what a branch that is gone had done.
+
+        That may look as if something else were wrong: a step in which targets rest as one of no gradient.
+        """
         places = self.record.found.findings
-        if any(place.is_explained for place in places[:1]):
-            return
         switches = never_asked(self.runs, stage.stage)
         lines = [switch.port for switch in switches]
         others = [place for place in places if place.port not in lines]

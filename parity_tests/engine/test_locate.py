@@ -393,6 +393,41 @@ def test_twin_a_cause_that_is_found_at_once_stands_alone() -> None:
     assert not any(finding.why.startswith('explains as much') for finding in found.findings)
 
 
+def test_two_keys_that_are_taken_for_each_other_are_one_change() -> None:
+    """Each of two lines explains its own part, and the line that sets both names all of it."""
+    swapped = Substitution(
+        'infom.py', 'rng, time_rng, current_rng, future_rng', 'rng, current_rng, time_rng, future_rng'
+    )
+    with planted('infom', swapped) as made:
+        found = parity.locate(made.pair, case=Case(sizes={'B': 3}), stage='loss')
+    _, text, cause = said(first(found))
+    assert text.startswith(swapped.new)
+    assert cause == 'order of names'
+    assert all(
+        finding.port.function.startswith('InFOMAgent.') for finding in found.findings[:3] if finding.port
+    )
+
+
+def test_a_branch_that_is_never_taken_is_named_beside_what_it_looks_like() -> None:
+    """A centre that rests moves as a parameter of no gradient, or of another one."""
+    never = Substitution(
+        'dino_rebrac.py', 'if full_update:\n            network', 'if False:\n            network'
+    )
+    with planted('dino_rebrac', never) as made:
+        found = parity.locate(made.pair, case=Case(sizes={'B': 3}), stage='update')
+    assert 'if False:' in [finding.port.text for finding in found.findings[:3] if finding.port]
+
+
+def test_what_is_right_but_for_its_dtype_is_no_target_that_was_not_copied() -> None:
+    with planted(
+        'iql', Substitution('train_state.py', 'self.to(device=device, dtype=dtype)', 'self.to(device=device)')
+    ) as made:
+        found = parity.locate(made.pair, case=Case(sizes={'B': 3}), stage='params')
+    assert {leaf.kind for leaf in found.stages[0].leaves} == {'dtype'}
+    assert found.findings
+    assert not any(finding.is_explained for finding in found.findings)
+
+
 def test_a_target_that_does_not_start_as_a_copy_is_said_to() -> None:
     finding = first(parity.locate(broken_ports.TARGET_OF_ITS_OWN, case=Case(), stage='params'))
     kind, text, cause = said(finding)
