@@ -177,9 +177,12 @@ def _of_trained(
 
 
 def _of_gradient(step: Step, path: str, adam: Adam) -> Iterator[tuple[str, str, Moments]]:
-    """Gradients that agreed, and were changed before the optimiser's step."""
+    """Gradients that agreed, and were changed before the optimiser's step; or a step that is right, and not all."""
     before, found = step.moments(path), step.gradients[path]
     given = adam.gradient(before, moments_of(step.reference, path))
+    if np.abs(given - found).max(initial=0.0) <= SOLVED * np.abs(found).max(initial=0.0):
+        yield 'parameter not set after the step', 'as its gradient moves it', adam.step(before, found)
+        return
     scaled = ratio(found, given) * given
     if np.abs(scaled - found).max(initial=0.0) <= SOLVED * np.abs(found).max(initial=0.0):
         yield 'gradient scaled before the step', 'by one number, as clipping does', adam.step(before, scaled)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from parity.locating import initial
 from parity.locating.causes import Cause
 from parity.locating.counterfactuals import Counterfactual, applied
+from parity.locating.differences import UNLIKE
 from parity.locating.divergence import Finding
 from parity.locating.looks import Look
 from parity.locating.pieces import Judge
@@ -28,7 +29,8 @@ def in_look(
             return None
         unlike = Unlike(runs.pair, judge.leaves, judge.margin_of_all)
     causes = look.causes() if look.agrees else []
-    found = unlike.cause(known, shown=causes[0].port if causes else None)
+    named = [place for place in causes[:1] if place.cause and place.cause.name != UNLIKE]
+    found = unlike.cause(known, shown=named[0].port if named else None)
     return (of_text(look.stage, look.loss, *found), found[1]) if found else None
 
 

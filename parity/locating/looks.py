@@ -23,7 +23,7 @@ from parity.locating.values import Frontier, Values
 SECONDS = 20.0
 # Causes are searched for the first so many lines.
 LINES = 4
-# So many changes of the function of a line are tried after those of the line.
+# So many differences of the function of a line from the reference's are tried after what is known of the line.
 FEW = 60
 # A cause that was found after so many tries may be there by chance.
 MANY = 50
@@ -188,7 +188,7 @@ class Look:
         def candidates() -> Iterator[Counterfactual]:
             yield from budget.limit(known())
             if source:  # few, and likely: tried whatever the time
-                yield from itertools.islice(_of_function(source, line, reference), FEW)
+                yield from _of_function(source, line, reference)
 
         return Piece(lambda: self.judge.margin(names), candidates)
 
@@ -320,5 +320,5 @@ _SHARED = tuple(
 def _of_function(source: Source, line: int, reference: Source | None) -> Iterator[Counterfactual]:
     """What is unlike the reference, at a line and elsewhere: values part where they are used, not made."""
     changes = differences(source, reference) if reference else []
-    yield from sorted(changes, key=lambda change: change.line is None or change.line.line != line)
+    yield from sorted(changes, key=lambda change: change.line is None or change.line.line != line)[:FEW]
     yield from conditions(source)

@@ -65,7 +65,8 @@ class Locating:
         That may look as if something else were wrong: a step in which targets rest as one of no gradient.
         """
         places = self.record.found.findings
-        switches = never_asked(self.runs, stage.stage)
+        known = [place.port for place in places if place.is_explained]
+        switches = [one for one in never_asked(self.runs, stage.stage) if one.port not in known]
         lines = [switch.port for switch in switches]
         others = [place for place in places if place.port not in lines]
         self.record.add(findings=(*others[:AFTER], *switches, *others[AFTER:]))

@@ -27,7 +27,11 @@ VALUES = (
     'target average of other weights',
     'target copied',
 )
-TIMES = ('target not updated', 'target updated in a step in which it rests')
+TIMES = (
+    'target not updated',
+    'target updated in a step in which it rests',
+    'parameter not set after the step',
+)
 SKIPPED = ('parameter without gradient skipped',)
 LATE = ('target from the values after the step',)
 

@@ -415,6 +415,7 @@ def test_a_branch_that_is_never_taken_is_named_beside_what_it_looks_like() -> No
     )
     with planted('dino_rebrac', never) as made:
         found = parity.locate(made.pair, case=Case(sizes={'B': 3}), stage='update')
+    assert said(first(found))[2] == 'parameter not set after the step'
     assert 'if False:' in [finding.port.text for finding in found.findings[:3] if finding.port]
 
 
