@@ -177,7 +177,7 @@ def _of_trained(
 
 
 def _of_gradient(step: Step, path: str, adam: Adam) -> Iterator[tuple[str, str, Moments]]:
-    """Gradients that agreed, and were changed before the optimiser's step; or a step that is right, and not all."""
+    """Gradients that agreed, and were changed before the step; or that are right, in a step that is."""
     before, found = step.moments(path), step.gradients[path]
     given = adam.gradient(before, moments_of(step.reference, path))
     if np.abs(given - found).max(initial=0.0) <= SOLVED * np.abs(found).max(initial=0.0):

@@ -23,7 +23,7 @@ from parity.locating.values import Frontier, Values
 SECONDS = 20.0
 # Causes are searched for the first so many lines.
 LINES = 4
-# So many differences of the function of a line from the reference's are tried after what is known of the line.
+# So many differences of a line's function from the reference's are tried after what is known of the line.
 FEW = 60
 # A cause that was found after so many tries may be there by chance.
 MANY = 50

@@ -128,9 +128,13 @@ class Trace:
         return value
 
     def is_undecided(self, operation: str, operands: tuple[int, ...], arrays: Sequence[np.ndarray]) -> bool:
-        """Whether an operation compares floating values that are equal up to their rounding somewhere."""
+        """Whether an operation compares floating values that are equal up to their rounding somewhere.
+
+        A value equals itself whatever its rounding: `x == x`, as isfinite asks.
+        """
         noise = max((self.values[i].noise for i in operands), default=0.0)
-        if operation not in kinds.COMPARISONS or len(arrays) != 2 or not noise:
+        is_one = len(operands) == 2 and self.root(operands[0]) is self.root(operands[1])
+        if operation not in kinds.COMPARISONS or len(arrays) != 2 or not noise or is_one:
             return False
         with np.errstate(all='ignore'):
             return bool((np.abs(np.subtract(*arrays, dtype=np.float64)) <= NOISES * noise).any())

@@ -445,6 +445,21 @@ def test_parameters_of_a_frontier_are_those_that_it_sends_gradients_to(reference
     assert {name.split('/')[0] for name in first.parameters} == {'modules_actor'}
 
 
+def test_what_asks_whether_it_is_finite_hides_nothing_behind_it() -> None:
+    """`x == x` is true whatever rounding does to x: what is made of it is no matter of chance."""
+
+    def reference(x):
+        y = jnp.tanh(x)
+        return jnp.exp(jnp.where(jnp.isfinite(y), y, 0.0)) * 2
+
+    def port(x):
+        y = torch.tanh(x)
+        return torch.exp(torch.where(torch.isfinite(y), y, 0.0)) * 3
+
+    (first, *_) = functions(reference, port).forward
+    assert first.port.text.endswith('* 3')
+
+
 def test_two_bugs_at_once_are_both_found(references: References) -> None:
     changes = [bug.substitution for bug in BUGS if bug.name in ('mask left out', 'clip dropped')]
     with planted('iql', *changes) as plant:
