@@ -292,7 +292,7 @@ def test_a_survivor_becomes_equivalent_when_it_is_declared_and_a_killed_mutant_d
     assert (survivor.with_reason(reasons).fate, survivor.with_reason(reasons).reason) == ('equivalent', 'why')
     assert survivor.with_reason(reasons).with_reason({}) == survivor
     killed = results.Result('a', 'f.py', 'sign', (1, 1), '-x', 'x', '', 'killed', Found('error'), 1.0)
-    assert killed.with_reason(reasons).fate == 'killed'
+    assert killed.with_reason(reasons) == dataclasses.replace(killed, reason='why')
 
 
 @pytest.mark.parametrize('declared', [True, False])
