@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from parity.locating import kinds
 from parity.locating.counterparts import LEFT_OUT, Counterparts
 from parity.locating.frontier import PORT, REFERENCE, Region
+from parity.locating.hollow import hollow
 from parity.locating.lines import LineMap
-from parity.locating.matching import Matching, turned
+from parity.locating.matching import Matching, reordered, turned
 from parity.locating.sources import Line, Stack
 from parity.locating.suspects import Reason, Suspect, common, meeting, named
 from parity.locating.trace import Value
@@ -74,7 +75,7 @@ class Blame:
             return
         in_its_place = not mine and not theirs and value.print.shape == other.print.shape
         if self._follows(partner, value, 1 if in_its_place else LEFT_OUT):
-            for operand in self.port.operands(index):
+            for operand in self.counterparts.operands(index):
                 if not operand.plain and self.counterparts.is_operand(operand, partner):
                     yield from self._skipped(value, operand, [partner])
 
@@ -107,6 +108,7 @@ class Blame:
         why = f'the reference applies {first.operation} here'
         calls = ((inside.stack[0], inside.stack[1:]) for inside in (value, operand) if inside.stack)
         inner = [(line, why) for line, outer in calls if there[:2] in {call[:2] for call in outer}]
+        yield from ((line, f'returns what it is given: {why}') for line in hollow(there))
         yield from (*inner, (there, why)) if first.library else ((there, why), *inner)
 
     # --- the same operands, otherwise
@@ -122,6 +124,10 @@ class Blame:
                 if same and turned(self.port[i], self.reference[j]):
                     line = self.port[self._first_turned(i)].stack[:1]
                     yield from ((line, 'the operand is transposed') for line in line)
+            for laid in filter(None, [self._first_odd(i)]):
+                yield from (
+                    (line, 'from here on its entries are in another order') for line in laid.stack[:1]
+                )
         first, theirs = self.port.operands(index)[:1], self.reference.operands(partner)[:1]
         moved = value.operation in kinds.MOVES and first and theirs
         if moved and not self.matching.same(PORT, first[0].index, theirs[0].index):
@@ -137,6 +143,26 @@ class Blame:
         if first is not None:
             return self._first_turned(first)
         return root if all(self._turns(root)) else index
+
+    def _first_odd(self, index: int) -> Value | None:
+        """The first layout of a value, up to this one, in whose order the reference has its entries never."""
+        laid, chain = self.port[index], []
+        while laid.index != laid.root:
+            chain.append(laid)
+            laid = self.port[laid.operands[0]]
+        if self.counterparts.inside(laid) is not laid:
+            return self._first_odd(laid.operands[0])
+        known = [b for other in self.matching.found[PORT].get(laid.index, ()) for b in self._layouts[other]]
+        odd = [a for a in chain if known and all(reordered(a, b) for b in known)]
+        return odd[-1] if odd and odd[0] is chain[0] else None
+
+    @functools.cached_property
+    def _layouts(self) -> dict[int, list[Value]]:
+        """For each root of the reference what lays it out, itself included."""
+        found: dict[int, list[Value]] = {}
+        for value in self.reference:
+            found.setdefault(value.root, []).append(value)
+        return found
 
     def _turns(self, root: int) -> Iterator[bool]:
         others = self.matching.found[PORT].get(root, ())

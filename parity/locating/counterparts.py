@@ -32,7 +32,7 @@ class Counterparts:
 
     def _likeness(self, index: int, other: int) -> float:
         mine, theirs = self.port[index], self.reference[other]
-        operands = self.port.operands(index)
+        operands = self.operands(index)
         found = {value.index for value in self.reference.operands(other)}
         shared = sum(bool(found.intersection(self.matching.found[PORT].get(x.index, ()))) for x in operands)
         return (
@@ -63,18 +63,36 @@ class Counterparts:
             pairs = [(a, b) for a in mine for b in theirs if self._are_counterparts(a, b)]
             if not pairs:
                 break
-            a, b = max(pairs, key=lambda ab: (ab[0].print.shape == ab[1].print.shape, self.correspond(*ab)))
+            a, b = max(
+                self._earliest(pairs),
+                key=lambda ab: (ab[0].print.shape == ab[1].print.shape, self.correspond(*ab)),
+            )
             index, other = a.index, b.index
         first = self._first_surplus(mine) if theirs else None
         return (index, other) if first is None else (first, self.of(first))
 
+    def _earliest(self, pairs: list[tuple[Value, Value]]) -> list[tuple[Value, Value]]:
+        """Without those of which the port's value was computed from that of another pair."""
+        if len({a.index for a, _ in pairs}) == 1:
+            return pairs
+        earlier = {a.index: self.port.ancestors([a.index]) - {a.index} for a, _ in pairs}
+        return [(a, b) for a, b in pairs if earlier[a.index].isdisjoint(earlier)]
+
     def _are_counterparts(self, a: Value, b: Value) -> bool:
-        if a.leaf is not None or b.leaf is not None or not kinds.alike(a.operation, b.operation):
+        if a.leaf is not None or b.leaf is not None:
+            return False
+        if not kinds.alike(a.operation, b.operation) and not self._takes_the_same(a, b):
             return False
         wrong = not self.matching.has(PORT, a.index) or self._is_surplus(a) or self._is_coincidence(a)
         if not wrong or self.is_operand(a, b.index):
             return False
         return self.correspond(a, b) or not self.between(a, b)
+
+    def _takes_the_same(self, a: Value, b: Value) -> bool:
+        """Whether the port made a value that is its own of just what the reference made the other of."""
+        if self.matching.has(PORT, a.index) or all(x.constant for x in self.port.operands(a.index)):
+            return False
+        return not any(self.different(a.index, b.index))
 
     def _is_coincidence(self, value: Value) -> bool:
         """Whether the reference has such a value from other operations: a zero, or what a choice leaves."""
@@ -102,13 +120,22 @@ class Counterparts:
 
     def different(self, index: int, other: int) -> tuple[list[Value], list[Value]]:
         """The operands of the port's operation and the reference's that are not each other's, one for one."""
-        mine, theirs = self.port.operands(index), self._unfused(index, other)
+        mine, theirs = self.operands(index), self._unfused(index, other)
         pairs = [(a, b) for a in mine for b in theirs if self.matching.same(PORT, a.index, b.index)]
         for a, b in sorted(pairs, key=lambda pair: not kinds.alike(pair[0].operation, pair[1].operation)):
             if a in mine and b in theirs:
                 mine.remove(a)
                 theirs.remove(b)
         return mine, theirs
+
+    def operands(self, index: int) -> list[Value]:
+        """Of the port's operation, without the padding that is a setting of the reference's."""
+        return [self.inside(value) for value in self.port.operands(index)]
+
+    def inside(self, value: Value) -> Value:
+        """What the port pads, where the reference pads in the operation that follows; else the value."""
+        is_own = value.operation in kinds.PADDING and not self.matching.has(PORT, value.index)
+        return self.port.operands(value.index)[0] if is_own else value
 
     def _unfused(self, index: int, other: int) -> list[Value]:
         """The operands of the reference's operation, and of its product where the port's adds to one."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from parity.locating import kinds
 from parity.locating.matching import Matching, equal
 from parity.locating.trace import Trace, Value
 
@@ -44,8 +45,11 @@ def region(matching: Matching, side: int, wrong: set[int | None]) -> Region:
         return value.index not in wrong and is_confirmed(matching, side, value)
 
     values = trace.ancestors((index for index in wrong if index is not None), stop)
+    margins = {i for i in values - wrong if trace[i].operation in kinds.PADDING}
+    # what only pads a value that both sides have is as right or wrong as what it is padded for
+    parted = values - {i for i in margins if not any(x.index in values for x in trace.operands(i))}
     first = [
-        i for i in sorted(values) if not any(x.index in values for x in trace.operands(i) if x.index != i)
+        i for i in sorted(parted) if not any(x.index in parted for x in trace.operands(i) if x.index != i)
     ]
     return Region(frozenset(values), tuple(i for i in first if trace[i].leaf is None))
 

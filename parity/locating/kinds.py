@@ -19,6 +19,9 @@ MOVES = _set(
     'cat concatenate stack scan_slice scan_stack pad constant_pad_nd diagonal flip rev roll'
 )
 
+# They put a margin around a value. In jax it often is an argument of the operation that follows.
+PADDING = _set('pad constant_pad_nd')
+
 # They take no value and no gradient from their operand, only its shape.
 FACTORIES = _set(
     'ones_like zeros_like empty_like full_like new_zeros new_ones new_full new_empty new_empty_strided '
@@ -65,6 +68,8 @@ _KINDS = tuple(
         'native_layer_norm native_group_norm var std var_mean linalg_vector_norm reduce_sum rsqrt sqrt div',
         'mse_loss smooth_l1_loss huber_loss integer_pow square sub',
         'abs neg sign select_n where',
+        'reduce_window_max max_pool2d_with_indices max_pool2d max_pool3d_with_indices',
+        'reduce_window_sum avg_pool2d avg_pool3d _adaptive_avg_pool2d mean',
     )
 )
 

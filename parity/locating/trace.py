@@ -1,7 +1,7 @@
 """The values that one side computes: how they depend on each other, and the line of each."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -126,6 +126,16 @@ class Trace:
         )
         self.values.append(value)
         return value
+
+    def without_noise(self, exact: Collection[int]) -> None:
+        """Estimate the noise anew where some values, at these indices, are known to have none."""
+        for value in self.values:
+            given = [self.values[i] for i in value.operands]
+            is_undecided = math.isinf(value.noise) and not any(math.isinf(x.noise) for x in given)
+            if value.index in exact:
+                value.noise = 0.0
+            elif not is_undecided:
+                value.noise = _noise(value.operation, given, value.print)
 
     def is_undecided(self, operation: str, operands: tuple[int, ...], arrays: Sequence[np.ndarray]) -> bool:
         """Whether an operation compares floating values that are equal up to their rounding somewhere.
