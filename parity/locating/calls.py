@@ -89,11 +89,23 @@ def callers(run: Callable[[], object], function: Line) -> list[Line]:
     return list(lines)
 
 
-def _watched(run: Callable[[], object], see: Callable[[types.FrameType], object]) -> None:
-    """Run, and see the frame of every call of a function."""
+def receivers(run: Callable[[], object], is_it: Callable[[Any], bool]) -> list[Line]:
+    """Where functions of code under check return that were given a certain value, in their order."""
+    lines: dict[Line, None] = {}
+
+    def see(frame: types.FrameType) -> None:
+        if is_user(frame.f_code.co_filename) and any(map(is_it, _arguments(frame))):
+            lines.setdefault(line_at(frame))
+
+    _watched(run, see, 'return')
+    return list(lines)
+
+
+def _watched(run: Callable[[], object], see: Callable[[types.FrameType], object], what: str = 'call') -> None:
+    """Run, and see the frame of every function when it is called, or when it returns."""
 
     def watch(frame: types.FrameType, event: str, _: object) -> None:
-        if event == 'call':
+        if event == what:
             see(frame)
 
     before = sys.getprofile()
@@ -126,6 +138,11 @@ def _start(given: Any) -> Any:
 
 
 def _is_argument(place: Any, frame: types.FrameType) -> bool:
+    return any(_start(x) == place for x in _arguments(frame))
+
+
+def _arguments(frame: types.FrameType) -> list[Any]:
+    """What a function was given, and what is in lists of it."""
     code, values = frame.f_code, frame.f_locals
     variadic, keywords = (
         bool(code.co_flags & inspect.CO_VARARGS),
@@ -137,5 +154,4 @@ def _is_argument(place: Any, frame: types.FrameType) -> bool:
         arguments += values.get(code.co_varnames[count], ())
     if keywords:
         arguments += values.get(code.co_varnames[count + variadic], {}).values()
-    flat = [x for a in arguments for x in (a if isinstance(a, tuple | list) else [a])]
-    return any(_start(x) == place for x in flat)
+    return [x for a in arguments for x in (a if isinstance(a, tuple | list) else [a])]

@@ -1,8 +1,10 @@
 """Places outside of losses and updates: default configurations, initial values, and what a port raises."""
 
+import ast
 import inspect
 import linecache
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -11,11 +13,13 @@ import numpy as np
 from parity.comparison import Leaf
 from parity.locating.calls import passed
 from parity.locating.causes import Cause
+from parity.locating.counterfactuals import sources_of
 from parity.locating.culprits import place_of
 from parity.locating.divergence import Finding, Place
 from parity.locating.gaps import gaps
 from parity.locating.signatures import line_of_argument
-from parity.locating.sources import Line, is_user
+from parity.locating.sources import Line, Stack, is_user
+from parity.locating.writes import writing
 from parity.pair import Pair
 from parity.presets import module_of_presets, taker_of_default
 from parity.runs import Runs
@@ -100,15 +104,54 @@ def _made_otherwise(runs: Runs, leaves: Iterable[Leaf]) -> Iterator[Finding]:
     modules = modules_of(runs.port64.side)
     found: dict[Any, list[Leaf]] = {}
     for leaf in leaves:
-        module = modules.get(leaf.path.rpartition('/')[0])
+        module = modules.get(_module(leaf.path))
         found.setdefault(type(module) if module is not None else None, []).append(leaf)
+    writers = _writers(runs) if found else {}
     for cls, wrong in found.items():
         paths = tuple(leaf.path for leaf in wrong)
         worst = wrong[0]
-        place = place_of(cls.__init__) if cls is not None else None
+        lines = Counter(writers[path] for path in paths if path in writers).most_common(1)
+        line = lines[0][0] if lines else cls and _absent(modules[_module(worst.path)])
+        place = Place.of(line) or (cls and place_of(cls.__init__))
         why = f'initial values differ in {len(paths)} leaves'
         values = worst.port, worst.reference, worst.error, worst.allowed
         yield Finding(0, 'module', 'params', '', place, None, why, *values, parameters=paths)
+
+
+def _writers(runs: Runs) -> dict[str, Line]:
+    """For each leaf the line that writes it last when the port is made; if none does, one beside it."""
+    from weight_bridge.plan import plan
+
+    last: dict[int, tuple[Any, Line]] = {}  # with the tensor: the id of one that is gone is another's
+
+    def see(tensor: Any, stack: Stack, _: Stack) -> None:
+        last[id(tensor)] = tensor, stack[0]
+
+    with writing(see):
+        side: Any = runs.new_port('float64', runs.reference64).side
+    if getattr(side, 'agent', None) is None:
+        return {}
+    leaves = plan(side.agent.network).leaves
+    params = {piece.path: leaf.parameter for leaf in leaves for piece in leaf.pieces if piece.path}
+    written = {path: last[id(p)][1] for path, p in params.items() if id(p) in last}
+    beside = {_module(path): line for path, line in written.items()}
+    found = {path: written.get(path, beside.get(_module(path))) for path in params}
+    return {path: line for path, line in found.items() if line and is_user(line.file)}
+
+
+def _absent(module: Any) -> Line | None:
+    """The line of its class that says which parameter a module has not: `self.bias = None`, say."""
+    held = {**vars(module), **module._parameters}
+    names = [f'self.{name}' for name in ('weight', 'bias') if name in held and held[name] is None]
+    for source in sources_of(vars(cls).get('__init__') for cls in type(module).__mro__):
+        for node in ast.walk(source.tree):
+            if isinstance(node, ast.Assign) and any(ast.unparse(target) in names for target in node.targets):
+                return source.line_of(node)
+    return None
+
+
+def _module(path: str) -> str:
+    return path.rpartition('/')[0]
 
 
 def modules_of(side: Any) -> dict[str, Any]:

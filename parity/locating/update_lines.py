@@ -3,18 +3,21 @@
 import ast
 import contextlib
 import inspect
-import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from parity.locating.calls import called, frames_at, stack_of
+import numpy as np
+
+from parity.locating.calls import called, receivers
 from parity.locating.counterfactuals import sources_of
 from parity.locating.losses import homes, without_collection
 from parity.locating.sources import Line, Stack, is_user, nodes_of
 from parity.locating.updates import UpdateFinding
+from parity.locating.writes import writing
 from parity.runs import Runs
+from parity.stages import step_name
 
 # What is said where the optimiser is made, not where it steps.
 MADE = ('optimiser constant', 'plain gradient descent', 'parameter left out of the optimiser')
@@ -33,6 +36,8 @@ TIMES = (
     'parameter not set after the step',
 )
 SKIPPED = ('parameter without gradient skipped',)
+# A value that a parameter should have had is known by so many of its digits.
+SAME = 1e-9
 LATE = ('target from the values after the step',)
 
 
@@ -52,7 +57,7 @@ def line_of(runs: Runs, finding: UpdateFinding) -> Line | None:
     """
     side: Any = runs.port64.side
     name = finding.steps[0]
-    i, call = next((i, call) for i, call in runs.port64.script() if name == f'step{i} {call.name}')
+    i, call = next((i, call) for i, call in runs.port64.script() if name == step_name(i, call))
     made = next(_makings(side), None) if finding.cause in MADE else None
     if made is not None:
         return made
@@ -60,9 +65,9 @@ def line_of(runs: Runs, finding: UpdateFinding) -> Line | None:
     writes = _writes(side, call, runs.port64.batch, gradients=finding.cause in CHANGED)
     last = {write.name: write for write in writes if _is_of(side, write.name, finding.paths)}
     if finding.cause in TIMES and all(write.stack == writes[0].stack for write in last.values()):
-        idle = next(_idle(side, call, runs.port64.batch), None)  # the optimiser alone writes them
-        if idle is not None:
-            return idle
+        found = [*_idle(side, call, runs.port64.batch)] or _unstored(runs, finding, i, call)
+        if found:  # the optimiser alone writes them
+            return found[0]
     chosen = [_chosen(write, finding.cause, writes[0]) for write in last.values()]
     if not last and finding.cause in SKIPPED:  # the optimiser's step does not, that of others is the place
         chosen = [write.stack[0] for write in writes[:1]]
@@ -94,55 +99,23 @@ def _is_of(side: Any, name: str, paths: tuple[str, ...]) -> bool:
 
 def _writes(side: Any, call: Any, batch: Any, *, gradients: bool) -> list[Write]:
     """What an update writes into parameters, or into their gradients, in its order."""
-    from torch import Tensor
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils.weak import WeakTensorKeyDictionary
-
     parameters = _parameters(side)
     writes: list[Write] = []
-    makers = WeakTensorKeyDictionary()
 
-    class Watching(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no hints there
-        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            stack = stack_of(frames_at(sys._getframe(1)))
-            result = function(*args, **(kwargs or {}))
-            if stack:
-                written = [id(tensor) for tensor in _flat(_written(function, args))]
-                for name, parameter in parameters.items():
-                    if id(parameter.grad if gradients else parameter) in written:
-                        writes.append(Write(name, stack, _maker(makers, args)))
-                makers.update({one: stack for one in _flat([result]) if isinstance(one, Tensor)})
-            return result
+    def see(tensor: Any, stack: Stack, made: Stack) -> None:
+        for name, parameter in parameters.items():
+            if tensor is (parameter.grad if gradients else parameter):
+                writes.append(Write(name, stack, made))
 
-    with Watching():  # type: ignore[no-untyped-call]
+    with writing(see):
         side.update(call, batch)
     return writes
-
-
-def _maker(makers: Any, args: Sequence[Any]) -> Stack:
-    """Where the second argument was made, which a copy copies."""
-    return makers.get(args[1], ()) if len(args) > 1 and hasattr(args[1], 'shape') else ()
-
-
-def _written(function: Any, args: Sequence[Any]) -> Iterator[Any]:
-    """The arguments that an operation writes into. That of a batch norm does so without declaring it."""
-    schema = function._schema
-    normalises = 'batch_norm' in schema.name and not schema.name.endswith('backward')
-    for argument, given in zip(schema.arguments, args, strict=False):
-        declared = argument.alias_info is not None and argument.alias_info.is_write
-        if declared or (normalises and argument.name.startswith('running')):
-            yield given
 
 
 def _parameters(side: Any) -> dict[str, Any]:
     """The live parameters by name, with buffers."""
     module = side.module if hasattr(side, 'bridge') else side.agent.network
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
-
-
-def _flat(args: Iterable[Any]) -> Iterator[Any]:
-    for arg in args:
-        yield from arg if isinstance(arg, list | tuple) else (arg,)
 
 
 def _makings(side: Any) -> Iterator[Line]:
@@ -173,6 +146,24 @@ def _idle(side: Any, call: Any, batch: Any) -> Iterator[Line]:
             body = getattr(node, 'body', None)
             if isinstance(body, list) and all(isinstance(step, ast.Pass) for step in body):
                 yield source.line_of(body[0])
+
+
+def _unstored(runs: Runs, finding: UpdateFinding, i: int, call: Any) -> list[Line]:
+    """Where functions return that were given what a parameter should be after the step."""
+    after = runs.reference64.stage('update')
+    expected = [after[f'{step_name(i, call)}/params/{path}'] for path in finding.paths]
+
+    def is_it(value: Any) -> bool:
+        if not hasattr(value, 'detach') or not value.is_floating_point():
+            return False
+        array = value.detach().cpu().numpy()
+        return any(
+            array.shape == one.shape and np.allclose(array, one, rtol=SAME, atol=0) for one in expected
+        )
+
+    side: Any = runs.port64.side
+    side.restore(runs.reference64.states[i])
+    return receivers(lambda: side.update(call, runs.port64.batch), is_it)
 
 
 def _method(side: Any, name: str) -> Line | None:
