@@ -56,7 +56,7 @@ def _entry(pair: Pair, side: str, path: str) -> Place | None:
 
 
 def initial_findings(runs: Runs, leaves: Iterable[Leaf]) -> Iterator[Finding]:
-    """Networks that the reference starts as copies of others; then the classes that make the rest."""
+    """Networks that the reference starts as copies of others; then the lines that make the rest."""
     wrong = list(leaves)
     copies = _copies(runs, wrong)
     for (name, original), of_network in copies.items():
@@ -100,19 +100,20 @@ def _not_copied(runs: Runs, name: str, original: str, leaves: list[Leaf]) -> Fin
 
 
 def _made_otherwise(runs: Runs, leaves: Iterable[Leaf]) -> Iterator[Finding]:
-    """For each class of modules whose initial values differ, where it is made."""
+    """The lines that give the modules of each class their initial values, where these differ."""
     modules = modules_of(runs.port64.side)
-    found: dict[Any, list[Leaf]] = {}
+    of_class: dict[Any, list[Leaf]] = {}
     for leaf in leaves:
         module = modules.get(_module(leaf.path))
-        found.setdefault(type(module) if module is not None else None, []).append(leaf)
-    writers = _writers(runs) if found else {}
-    for cls, wrong in found.items():
-        paths = tuple(leaf.path for leaf in wrong)
-        worst = wrong[0]
-        lines = Counter(writers[path] for path in paths if path in writers).most_common(1)
-        line = lines[0][0] if lines else cls and _absent(modules[_module(worst.path)])
-        place = Place.of(line) or (cls and place_of(cls.__init__))
+        of_class.setdefault(type(module) if module is not None else None, []).append(leaf)
+    writers = _writers(runs) if of_class else {}
+    found: dict[Place | None, list[Leaf]] = {}
+    for cls, wrong in of_class.items():
+        lines = Counter(writers[leaf.path] for leaf in wrong if leaf.path in writers).most_common(1)
+        line = lines[0][0] if lines else cls and _absent(modules[_module(wrong[0].path)])
+        found.setdefault(Place.of(line) or (cls and place_of(cls.__init__)), []).extend(wrong)
+    for place, wrong in found.items():
+        paths, worst = tuple(leaf.path for leaf in wrong), wrong[0]
         why = f'initial values differ in {len(paths)} leaves'
         values = worst.port, worst.reference, worst.error, worst.allowed
         yield Finding(0, 'module', 'params', '', place, None, why, *values, parameters=paths)

@@ -88,7 +88,7 @@ def in_params(runs: Runs, record: Record, stage: StageResult, makes: Makes, tell
     elif known is None:
         findings = drawn_otherwise(runs, stage.leaves, findings)
         explained = any(finding.is_explained for finding in findings) or None
-    record.add(findings=tuple(findings), explained=explained)
+    record.add(findings=tuple(merged(findings, [], [])), explained=explained)
 
 
 def _made_otherwise(runs: Runs, makes: Makes, leaves: Iterable[Leaf]) -> list[Finding]:

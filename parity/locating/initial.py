@@ -116,6 +116,8 @@ def _factor(mine: np.ndarray | None, its: np.ndarray | None) -> float | None:
     """By which number a leaf is the reference's: drawn alike, but made something else of. None if by none."""
     if mine is None or its is None or mine.shape != its.shape or not np.any(its):
         return None
+    if not np.isfinite(mine).all():  # of memory that nothing was written into
+        return None
     factor = float(np.vdot(mine, its) / np.vdot(its, its))
     return factor if np.allclose(mine, factor * its, rtol=1e-4, atol=1e-6 * np.abs(mine).max()) else None
 

@@ -15,6 +15,7 @@ from parity.locating.differences import differences
 from parity.locating.divergence import Finding, Kind, Place
 from parity.locating.frontier import PORT
 from parity.locating.layers import LayerRow, Layers
+from parity.locating.others import MANY, avoided, other_lines
 from parity.locating.pieces import Budget, Judge
 from parity.locating.sources import Line
 from parity.locating.values import Frontier, Values
@@ -25,8 +26,6 @@ SECONDS = 20.0
 LINES = 4
 # So many differences of a line's function from the reference's are tried after what is known of the line.
 FEW = 60
-# A cause that was found after so many tries may be there by chance.
-MANY = 50
 
 
 @dataclass(eq=False)
@@ -75,7 +74,7 @@ class Look:
         self.notes: list[str] = []
         self.found, self.known = found, len(found)
         self.agrees = False  # with all causes undone
-        self._others: dict[Spot, tuple[Cause, Counterfactual | None]] = {}
+        self._others: dict[Spot, list[tuple[Cause, Counterfactual]]] = {}
 
     @functools.cached_property
     def rows(self) -> tuple[LayerRow, ...]:
@@ -237,35 +236,28 @@ class Look:
     def findings(self) -> list[Finding]:
         """The places, those with a known cause first if all agrees without: a cause can be a chance hit."""
         spots = sorted(self.spots, key=lambda spot: not (self.agrees and spot.is_explained))
-        return [finding for spot in spots for finding in (self._finding(spot), *self._alike(spot))]
+        return [finding for spot in spots for finding in self._with_others(spot)]
 
-    def _alike(self, spot: Spot) -> list[Finding]:
-        """Another line above the one that was changed, if a change of it explains as much.
+    def _with_others(self, spot: Spot) -> list[Finding]:
+        """The finding of a place, and other lines of which a change explains as much.
 
-        Where a cause was found after many tries, what explains it may be what happens to repair it here.
+        They come first where they are in a function that the change avoids, else after it.
         """
-        change = spot.change if self._changed(spot) else None
-        if change is None or spot.cause is None or spot.cause.tried < MANY:
-            return []
+        own, change = self._finding(spot), spot.change if self._changed(spot) else None
+        source = self._source(change.line) if change else None
+        if change is None or source is None or spot.cause is None:
+            return [own]
+        is_around = bool(avoided(source, change))
+        if spot.cause.tried < MANY and not is_around:
+            return [own]
         if spot not in self._others:
-            self._others[spot] = self._other_line(change)
-        cause, other = self._others[spot]
-        if other is None:
-            return []
+            self._others[spot] = other_lines(self.judge.margin_of_all, source, change, self.found)
         why = f'explains as much as line {change.line.line if change.line else 0}'
-        return [dataclasses.replace(self._finding(spot), port=Place.of(other.line), cause=cause, why=why)]
-
-    def _other_line(self, change: Counterfactual) -> tuple[Cause, Counterfactual | None]:
-        """What else makes all agree in the place of a change that does."""
-        source, line = self._source(change.line), change.line
-
-        def candidates() -> Iterator[Counterfactual]:
-            if source and line:
-                for above in source.lines_up_to(line.line)[1:]:
-                    yield from source_changes(source, above)
-
-        rest = [one for one in self.found if one is not change]
-        return find_cause(Piece(self.judge.margin_of_all, lambda: Budget(SECONDS).limit(candidates())), rest)
+        others = [
+            dataclasses.replace(own, port=Place.of(other.line), cause=cause, why=why)
+            for cause, other in self._others[spot]
+        ]
+        return [*others, own] if is_around else [own, *others]
 
     def _finding(self, spot: Spot) -> Finding:
         paths = spot.culprits.paths if spot.culprits else ()

@@ -249,14 +249,31 @@ def test_a_default_that_differs_is_found_on_its_line() -> None:
     assert finding.port.text.startswith("'expectile'") or finding.port.function == 'get_config'
 
 
-def test_initial_values_are_found_at_the_classes_that_make_them() -> None:
+def test_initial_values_are_found_at_the_line_that_writes_them() -> None:
     found = parity.locate(broken_ports.TORCH_INITIAL_VALUES, case=Case(), stage='params')
-    line, *classes = found.findings
+    (line,) = found.findings
     assert line.port is not None
     assert line.port.text.startswith('torch.nn.init.uniform_')  # nothing is drawn instead of the reference's
     assert line.is_explained
-    assert {finding.port.text.split('(')[0] for finding in classes if finding.port} == {'def __init__'}
-    assert len(classes) == 2
+
+
+KERNEL = 'self.weight.copy_(torch.stack(kernels).mT.reshape(self.weight.shape))'
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'text'),
+    [
+        (Substitution('layers.py', KERNEL, 'self.weight.fill_(0.5)'), 'self.weight.fill_(0.5)'),
+        # what nothing writes is found beside what is written
+        (Substitution('layers.py', KERNEL, 'pass'), 'self.bias.zero_()'),
+    ],
+)
+def test_initial_values_that_no_change_explains_are_found_where_they_are_written(
+    wrong: Substitution, text: str
+) -> None:
+    with planted('iql', wrong) as made:
+        found = parity.locate(made.pair, case=Case(sizes={'B': 3}), stage='params')
+    assert first(found).port.text == text
 
 
 def test_initial_values_that_are_drawn_from_another_key() -> None:
