@@ -9,7 +9,7 @@ from parity.locating.frontier import PORT, REFERENCE, Region
 from parity.locating.hollow import hollow
 from parity.locating.lines import LineMap
 from parity.locating.matching import Matching, reordered, turned
-from parity.locating.sources import Line, Stack
+from parity.locating.sources import Line, Stack, is_called
 from parity.locating.suspects import Reason, Suspect, common, meeting, named
 from parity.locating.trace import Value
 
@@ -210,7 +210,7 @@ class Blame:
 
     def entry(self, value: Value, operand: Value) -> Line | None:
         """The line at which an operand, or a layout of it, entered the calls around an operation."""
-        within = _is_called if operand.leaf is not None else _is_line
+        within = is_called if operand.leaf is not None else _is_line
         for index, line in zip(value.operands, value.entries, strict=False):
             if self.port[index].root == operand.index:
                 laid = self.port[index]
@@ -254,11 +254,6 @@ class Blame:
             if operand.stack and not operand.plain:
                 yield meeting(self.port[index].stack, operand.stack), 'made an operand'
         yield from ((line, 'called this') for line in self.port[index].stack[1:])
-
-
-def _is_called(line: Line, stack: Stack) -> bool:
-    """Whether a call of the line's function is among the calls."""
-    return any((call.file, call.function) == (line.file, line.function) for call in stack)
 
 
 def _is_line(line: Line, stack: Stack) -> bool:

@@ -77,7 +77,9 @@ class InLosses:
             look = look.again()  # with one mistake undone another shows
             explains = self._explained(look)
             self._keep(look)
-        if explains and (one := look.in_one(len(before))):
+        one = look.in_one(len(before)) if explains else look.in_common(len(before))
+        if one:
+            explains = True
             self.elsewhere.append(one[0])
             self.undone[:] = [*before, one[1]]
         return explains

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 
 from parity.locating.candidates import conditions, exchanged, other_operations, source_changes
 from parity.locating.causes import Cause, Piece, find_cause, searched
-from parity.locating.counterfactuals import Counterfactual, Source, applied, found_or_none, source_at
+from parity.locating.counterfactuals import (
+    Counterfactual,
+    Source,
+    applied,
+    found_or_none,
+    helpers,
+    source_at,
+)
 from parity.locating.culprits import Culprits, place_of
 from parity.locating.differences import differences
 from parity.locating.divergence import Finding, Kind, Place
@@ -17,7 +24,7 @@ from parity.locating.frontier import PORT
 from parity.locating.layers import LayerRow, Layers
 from parity.locating.others import MANY, avoided, other_lines
 from parity.locating.pieces import Budget, Judge
-from parity.locating.sources import Line
+from parity.locating.sources import Line, is_called
 from parity.locating.values import Frontier, Values
 
 # For the causes of all losses together, or of what networks return.
@@ -155,6 +162,31 @@ class Look:
         place = dataclasses.replace(self.findings()[0], port=Place.of(change.line), cause=cause, why=why)
         return place, change
 
+    def in_common(self, known: int) -> tuple[Finding, Counterfactual] | None:
+        """One change in a function through which all is computed that parts.
+
+        What reads a network frozen may no more detach it: then gradients part wherever it is read.
+        known: how many of what was found is left as it is.
+        """
+        trace = self.values.traces[PORT]
+        stacks = {f.value: trace[f.value].stack for f in self.frontiers if f.value is not None}
+        if len(stacks) < 2:
+            return None
+        first, *others = stacks.values()
+        shared = [line for line in first if all(is_called(line, stack) for stack in others)]
+        budget = Budget(SECONDS / 2)
+
+        def candidates() -> Iterator[Counterfactual]:
+            for source in filter(None, map(self._source, shared)):
+                yield from budget.limit(source_changes(source))
+
+        cause, change = find_cause(Piece(self.judge.margin_of_all, candidates), self.found[:known])
+        if change is None:
+            return None
+        why = 'all that differs is computed through it'
+        place = dataclasses.replace(self.findings()[0], port=Place.of(change.line), cause=cause, why=why)
+        return place, change
+
     def _is_known(self, spot: Spot) -> bool:
         """Whether the modules that it lies in have a cause."""
         return any(other.is_explained for other in self.spots if other.culprits is spot.culprits is not None)
@@ -188,6 +220,7 @@ class Look:
             yield from budget.limit(known())
             if source:  # few, and likely: tried whatever the time
                 yield from _of_function(source, line, reference)
+                yield from budget.limit(_of_helpers(source))
 
         return Piece(lambda: self.judge.margin(names), candidates)
 
@@ -307,6 +340,11 @@ _SHARED = tuple(
     {field.name for field in dataclasses.fields(Frontier)}
     & {field.name for field in dataclasses.fields(Finding)} - {'rank', 'port', 'reference'}
 )
+
+
+def _of_helpers(source: Source) -> Iterator[Counterfactual]:
+    """What is known of the functions that one calls by name: sizes that they return are no values."""
+    return itertools.chain.from_iterable(map(source_changes, helpers(source)))
 
 
 def _of_function(source: Source, line: int, reference: Source | None) -> Iterator[Counterfactual]:

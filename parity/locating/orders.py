@@ -18,8 +18,8 @@ def orders(node: ast.expr, scope: Scope) -> Iterator[str]:
         yield repr(f'{second},{first}->{output}')
     if isinstance(node, ast.Call) and len(node.args) == 2:
         yield ast.unparse(ast.Call(node.func, node.args[::-1], node.keywords))
-    if isinstance(node, ast.List) and len(node.elts) == 2:
-        yield ast.unparse(ast.List(node.elts[::-1], ast.Load()))
+    if isinstance(node, ast.List | ast.Tuple) and is_read(node) and len(node.elts) == 2:
+        yield ast.unparse(type(node)(node.elts[::-1], ast.Load()))
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
         yield f'({ast.unparse(node)}).mT'
     if isinstance(node, ast.Attribute) and node.attr in ('T', 'mT'):

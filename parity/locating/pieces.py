@@ -1,5 +1,6 @@
 """Parts of the port that differ, each with what it must return: what causes are searched in."""
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -130,6 +131,10 @@ class Judge:
         return margin is not None and margin <= 1
 
     def _computed(self, gradients: bool) -> Arrays:
+        with kept(self.runs.port64.side):
+            return self._computed_now(gradients)
+
+    def _computed_now(self, gradients: bool) -> Arrays:
         port = self.runs.port64
         if self.call is not None:
             return _loss_leaves(port, self.call, gradients)
@@ -137,6 +142,25 @@ class Judge:
         fresh = Runner(port.side, self.runs.pair, self.runs.inputs)
         grads = fresh.stage('grads') if gradients and self._is_function else {}
         return {**fresh.stage(self.stage), **with_prefix('grads', grads)}
+
+
+@contextlib.contextmanager
+def kept(side: Any) -> Iterator[None]:
+    """Modules hold in the end what they held before: a change may put anything in a parameter's place."""
+    agent = getattr(side, 'agent', None)
+    network = getattr(side, 'module', None) if agent is None else agent.network
+    tables = [
+        table
+        for module in (network.modules() if network is not None else ())
+        for table in (module._parameters, module._buffers, module._modules)
+    ]
+    before = [dict(table) for table in tables]
+    try:
+        yield
+    finally:
+        for table, held in zip(tables, before, strict=True):
+            table.clear()
+            table.update(held)
 
 
 def _loss_leaves(runner: Runner, call: LossCall, gradients: bool) -> Arrays:

@@ -268,6 +268,15 @@ def distributions(node: ast.expr, scope: Scope) -> Iterator[str]:
         yield renamed(node, OF_TORCH[name])
 
 
+def split_keys(node: ast.expr, scope: Scope) -> Iterator[str]:
+    """One key for all members of an ensemble, where each should have its own."""
+    if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Mult):
+        return
+    keys, count = node.left, node.right
+    if isinstance(keys, ast.List) and len(keys.elts) == 1:
+        yield f'random.split({ast.unparse(keys.elts[0])}, {ast.unparse(count)})'
+
+
 # The part of 'transposed' that is tried in functions that a module calls, too.
 PERMUTED = Rewrite('transposed', 'the order of axes', permuted)
 # The likeliest first: of several that make a difference vanish the first is named.
@@ -281,6 +290,7 @@ REWRITES = (
     Rewrite('gradient at a tie', 'abs, min and max share or choose differently at equal values', ties),
     Rewrite('biased statistic or sample', 'ddof 0 against 1; a sample that stops the gradient', statistics),
     Rewrite('other distribution', 'normal for truncated normal, uniform for normal', distributions),
+    Rewrite('one key for all', 'a key is used again instead of split', split_keys),
     Rewrite('sign', 'a minus, a comparison or the sides of where', signs),
     Rewrite('other key', "s for s', online for target", keys),
     Rewrite('clip too many', 'a value is clipped that should not be', unclamped),

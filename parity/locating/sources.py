@@ -37,6 +37,11 @@ class Line(NamedTuple):
 Stack = tuple[Line, ...]
 
 
+def is_called(line: Line, stack: Stack) -> bool:
+    """Whether a call of the line's function is among the calls."""
+    return any((call.file, call.function) == (line.file, line.function) for call in stack)
+
+
 @functools.lru_cache(maxsize=32)
 def nodes_of(file: str) -> tuple[ast.AST, ...]:
     """The nodes of a file's syntax tree, to be read only; none of what is no file of Python."""
