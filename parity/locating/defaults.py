@@ -110,7 +110,7 @@ def _made_otherwise(runs: Runs, leaves: Iterable[Leaf]) -> Iterator[Finding]:
     found: dict[Place | None, list[Leaf]] = {}
     for cls, wrong in of_class.items():
         lines = Counter(writers[leaf.path] for leaf in wrong if leaf.path in writers).most_common(1)
-        line = lines[0][0] if lines else cls and _absent(modules[_module(wrong[0].path)])
+        line = lines[0][0] if lines else cls and absent(modules[_module(wrong[0].path)])
         found.setdefault(Place.of(line) or (cls and place_of(cls.__init__)), []).extend(wrong)
     for place, wrong in found.items():
         paths, worst = tuple(leaf.path for leaf in wrong), wrong[0]
@@ -140,7 +140,7 @@ def _writers(runs: Runs) -> dict[str, Line]:
     return {path: line for path, line in found.items() if line and is_user(line.file)}
 
 
-def _absent(module: Any) -> Line | None:
+def absent(module: Any) -> Line | None:
     """The line of its class that says which parameter a module has not: `self.bias = None`, say."""
     held = {**vars(module), **module._parameters}
     names = [f'self.{name}' for name in ('weight', 'bias') if name in held and held[name] is None]

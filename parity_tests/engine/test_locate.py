@@ -403,6 +403,46 @@ def test_two_lines_that_explain_alike_are_both_named() -> None:
     assert other.is_explained
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ('pair', 'stage', 'file', 'right', 'wrong', 'text'),
+    [
+        (  # a change of the line that calls it would explain as much, by calling another
+            'iql',
+            'actions',
+            'layers.py',
+            'torch.lerp(torch.minimum(',
+            'torch.lerp(torch.maximum(',
+            'return torch.lerp(torch.maximum(',
+        ),
+        (  # gradients part at every line that reads a network frozen
+            'iql',
+            'grads',
+            'train_state.py',
+            'param.detach() if params is None',
+            'param if params is None',
+            'owner[key] = param if params is None',
+        ),
+        (  # what should have been written was given to the function, and is not what is there after it
+            'dino_rebrac',
+            'update',
+            'train_state.py',
+            'param.data.copy_(value)\n            return self',
+            'return self',
+            'return self',
+        ),
+    ],
+)
+def test_what_shows_elsewhere_is_found_in_the_function_that_is_wrong(
+    pair: str, stage: str, file: str, right: str, wrong: str, text: str
+) -> None:
+    with planted(pair, Substitution(file, right, wrong)) as made:
+        finding = first(parity.locate(made.pair, case=Case(sizes={'B': 3}), stage=stage))
+    assert finding.is_explained
+    assert finding.port is not None
+    assert finding.port.text.startswith(text)
+
+
 def test_twin_a_cause_that_is_found_at_once_stands_alone() -> None:
     with planted('iql', Substitution('layers.py', "F.gelu(x, approximate='tanh')", 'F.gelu(x)')) as made:
         found = parity.locate(made.pair, case=Case(sizes={'B': 3}), stage='loss')

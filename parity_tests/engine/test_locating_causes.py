@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import json
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import flax.linen as linen
@@ -23,7 +24,7 @@ from parity import Case, JaxModel, ModelPair, TorchModel, registered
 from parity.locating.causes import UNKNOWN, Cause, Piece, find_cause, find_causes
 from parity.locating.counterfactuals import Source, source_at
 from parity.locating.layers import Layers
-from parity.locating.pieces import loss_piece, module_piece, operation_piece
+from parity.locating.pieces import kept, loss_piece, module_piece, operation_piece
 from parity.locating.rewrites import REWRITES
 from parity.locating.scopes import scope_of
 from parity.locating.syntax import rewritten
@@ -500,6 +501,17 @@ def test_changes_are_undone_in_the_end_and_kept_in_order() -> None:
     with planted(function, ('torch.minimum(q1, q2)', 'torch.maximum(q1, q2)')):
         assert function.__code__ is not code
     assert function.__code__ is code
+
+
+def test_what_a_change_puts_in_the_place_of_a_parameter_is_gone_in_the_end() -> None:
+    module = torch.nn.Linear(2, 2)
+    weight, table = module.weight, module._parameters
+    with kept(SimpleNamespace(module=module)):
+        table['weight'] = 'something'  # type: ignore[assignment]
+        del table['bias']
+    assert module.weight is weight
+    assert module._parameters is table
+    assert list(table) == ['weight', 'bias']
 
 
 def test_a_function_is_found_by_a_line_of_its_file() -> None:
