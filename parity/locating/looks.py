@@ -2,26 +2,22 @@
 
 import dataclasses
 import functools
-import inspect
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from parity.locating.candidates import conditions, exchanged, other_operations, source_changes
+from parity.locating.candidates import exchanged, source_changes
 from parity.locating.causes import Cause, Piece, find_cause, searched
 from parity.locating.counterfactuals import (
     Counterfactual,
     Source,
     applied,
-    found_or_none,
-    helpers,
-    source_at,
 )
 from parity.locating.culprits import Culprits, place_of
-from parity.locating.differences import differences
 from parity.locating.divergence import Finding, Kind, Place
 from parity.locating.frontier import PORT
 from parity.locating.layers import LayerRow, Layers
+from parity.locating.line_pieces import line_piece, own_leaves, source_of
 from parity.locating.others import MANY, avoided, other_lines
 from parity.locating.pieces import Budget, Judge
 from parity.locating.sources import Line, is_called
@@ -31,8 +27,6 @@ from parity.locating.values import Frontier, Values
 SECONDS = 20.0
 # Causes are searched for the first so many lines.
 LINES = 4
-# So many differences of a line's function from the reference's are tried after what is known of the line.
-FEW = 60
 
 
 @dataclass(eq=False)
@@ -154,19 +148,13 @@ class Look:
         source = self._source(changes[0].line) if len(changes) > 1 and len(functions) == 1 else None
         if source is None:
             return None
-        piece = Piece(self.judge.margin_of_all, lambda: exchanged(source))
-        cause, change = find_cause(piece, self.found[:known])
-        if change is None:
-            return None
-        why = 'one change explains what several do'
-        place = dataclasses.replace(self.findings()[0], port=Place.of(change.line), cause=cause, why=why)
-        return place, change
+        return self._instead(lambda: exchanged(source), known, 'one change explains what several do')
 
     def in_common(self, known: int) -> tuple[Finding, Counterfactual] | None:
         """One change in a function through which all is computed that parts.
 
         What reads a network frozen may no more detach it: then gradients part wherever it is read.
-        known: how many of what was found is left as it is.
+        known: as in `in_one`.
         """
         trace = self.values.traces[PORT]
         stacks = {f.value: trace[f.value].stack for f in self.frontiers if f.value is not None}
@@ -174,18 +162,19 @@ class Look:
             return None
         first, *others = stacks.values()
         shared = [line for line in first if all(is_called(line, stack) for stack in others)]
-        budget = Budget(SECONDS / 2)
+        sources, budget = filter(None, map(self._source, shared)), Budget(SECONDS / 2)
+        changes = itertools.chain.from_iterable(budget.limit(source_changes(source)) for source in sources)
+        return self._instead(lambda: changes, known, 'all that differs is computed through it')
 
-        def candidates() -> Iterator[Counterfactual]:
-            for source in filter(None, map(self._source, shared)):
-                yield from budget.limit(source_changes(source))
-
+    def _instead(
+        self, candidates: Callable[[], Iterator[Counterfactual]], known: int, why: str
+    ) -> tuple[Finding, Counterfactual] | None:
+        """The change that explains all in the place of what was found after the first `known`."""
         cause, change = find_cause(Piece(self.judge.margin_of_all, candidates), self.found[:known])
         if change is None:
             return None
-        why = 'all that differs is computed through it'
-        place = dataclasses.replace(self.findings()[0], port=Place.of(change.line), cause=cause, why=why)
-        return place, change
+        place = Place.of(change.line)
+        return dataclasses.replace(self.findings()[0], port=place, cause=cause, why=why), change
 
     def _is_known(self, spot: Spot) -> bool:
         """Whether the modules that it lies in have a cause."""
@@ -200,54 +189,14 @@ class Look:
                 self.found.append(counterfactual)
 
     def _line_piece(self, spot: Spot, budget: Budget) -> Piece:
-        frontier = spot.frontier
-        assert frontier is not None
-        own, wrong = self._own_leaves(spot), set(self.wrong)
-        names = (
-            *own,
-            *(name for name in self.judge.values() if name not in wrong),
-        )  # those must go on to agree
-
-        source, reference = self._source(frontier.port), self._source(frontier.reference)
-        line = frontier.port.line
-
-        def known() -> Iterator[Counterfactual]:
-            yield from other_operations()
-            yield from source_changes(source, line, reference) if source else ()
-            yield from spot.culprits.changes() if spot.culprits else ()
-
-        def candidates() -> Iterator[Counterfactual]:
-            yield from budget.limit(known())
-            if source:  # few, and likely: tried whatever the time
-                yield from _of_function(source, line, reference)
-                yield from budget.limit(_of_helpers(source))
-
-        return Piece(lambda: self.judge.margin(names), candidates)
-
-    def _own_leaves(self, spot: Spot) -> tuple[str, ...]:
-        """What it alone reaches, of what differs; one place can hide another in what both reach."""
-        frontier = spot.frontier
-        assert frontier is not None
-        if frontier.direction == 'backward':
-            return self.judge.gradients(frontier.parameters) or tuple(self.wrong)
-        if self.stage == 'actions':  # one of several calls was looked into, all must agree
-            return tuple(self.wrong)
-        reached = [name for name in frontier.reaches if name != 'loss'] or [*frontier.reaches]
-        others = {name for other in self.frontiers if other.value != frontier.value for name in other.reaches}
-        return tuple(name for name in reached if name not in others) or tuple(reached)
+        assert spot.frontier is not None
+        own = own_leaves(self.judge, spot.frontier, self.frontiers, self.wrong)
+        wrong = set(self.wrong)
+        others = (name for name in self.judge.values() if name not in wrong)  # must go on to agree
+        return line_piece(self.judge, spot.frontier, spot.culprits, (*own, *others), budget)
 
     def _source(self, line: Line | None) -> Source | None:
-        """The function that a line is in, if its code can be changed."""
-        if line is None:
-            return None
-        pair = self.judge.runs.pair
-        for side in ('port', 'reference'):  # a bare function can be local to another one
-            own = pair.load(side)
-            if inspect.isfunction(own) and own.__code__.co_filename == line.file:
-                first = own.__code__.co_firstlineno
-                if first <= line.line < first + len(inspect.getsourcelines(own)[0]):
-                    return Source.if_any(own)
-        return found_or_none(functools.partial(source_at, line.file, line.line))
+        return source_of(line, self.judge.runs.pair)
 
     def again(self) -> 'Look':
         """The same with the causes undone that are known."""
@@ -340,15 +289,3 @@ _SHARED = tuple(
     {field.name for field in dataclasses.fields(Frontier)}
     & {field.name for field in dataclasses.fields(Finding)} - {'rank', 'port', 'reference'}
 )
-
-
-def _of_helpers(source: Source) -> Iterator[Counterfactual]:
-    """What is known of the functions that one calls by name: sizes that they return are no values."""
-    return itertools.chain.from_iterable(map(source_changes, helpers(source)))
-
-
-def _of_function(source: Source, line: int, reference: Source | None) -> Iterator[Counterfactual]:
-    """What is unlike the reference, at a line and elsewhere: values part where they are used, not made."""
-    changes = differences(source, reference) if reference else []
-    yield from sorted(changes, key=lambda change: change.line is None or change.line.line != line)[:FEW]
-    yield from conditions(source)
