@@ -18,6 +18,7 @@ from parity.locating.counterfactuals import Counterfactual, Source, found_or_non
 from parity.locating.divergence import Finding, Place
 from parity.locating.pieces import Budget
 from parity.locating.rewrites import DISTRIBUTIONS
+from parity.locating.signatures import other_numbers
 from parity.locating.sources import Line, is_user
 from parity.runs import Runs
 from parity.stages import Runner
@@ -131,15 +132,17 @@ def _candidates(runs: Runs, budget: Budget) -> Iterator[Counterfactual]:
     """Names exchanged in `create`; then the functions that draw, in turn, for some are long.
 
     Before these, if all is right but for its scale, the lines that draw and those above them, backwards, but
-    not the draws themselves; and if shapes differ, axes in another order, wherever the port is made: a layer
-    of images has as many weights as what it is first given has rows and columns.
+    not the draws themselves; and if shapes differ, other numbers by default, and axes in another order, in all
+    that makes the port: a layer of images has as many weights as what it is first given has rows and columns.
     """
     sources = drawing_sources(_drawing_lines(runs))
     if sources:
         yield from budget.limit(exchanged(sources[-1]))
     differing = _differing(runs)
     if any(mine is not None and its is not None and mine.shape != its.shape for mine, its in differing):
-        yield from budget.spend(other_axes(sources_of(called(lambda: made_anew(runs)))))
+        making = called(lambda: made_anew(runs))
+        yield from budget.limit(other_numbers(making))
+        yield from budget.spend(other_axes(sources_of(making)))
     if None not in itertools.starmap(_factor, differing):
         for line in reversed(_lines_of_draws(runs, [its for _, its in differing if its is not None])):
             for source in drawing_sources([line]):

@@ -87,6 +87,16 @@ def defaults_of(port: Any, reference: Any, given: Collection[str] = ()) -> list[
     ]
 
 
+def other_numbers(functions: Iterable[Any]) -> Iterator[Counterfactual]:
+    """Each whole number that is a default of functions: one more or less, half or double."""
+    for function in functions:
+        for name, value in _defaults(function).items():
+            numbers = (value - 1, value + 1, value // 2, 2 * value) if type(value) is int else ()
+            for number in dict.fromkeys(numbers):
+                if number != value:
+                    yield OtherDefault(function, function, name, value, number).undone()
+
+
 def _function(cls: Any, method: str) -> Any:
     """The plain function; None where there is none of Python's."""
     found = getattr(cls, method, None)

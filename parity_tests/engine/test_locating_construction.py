@@ -10,6 +10,7 @@ from torch import nn
 from parity.locating.construction import made_otherwise, watched
 from parity.locating.divergence import Finding
 from parity.locating.interception import ModuleCall
+from parity.locating.signatures import other_numbers
 
 
 class Inner(nn.Module):
@@ -119,3 +120,22 @@ def test_modules_are_forgotten_and_torch_is_as_before() -> None:
     assert nn.Module.__init__ is initialise
     del module
     assert len(makes) == 0
+
+
+def members(members: int = 2, scale: float = 2.0, *, deep: bool = True, width: int = 1) -> tuple[int, int]:
+    return members, width
+
+
+def test_the_whole_numbers_of_defaults_are_tried_otherwise() -> None:
+    found = {}
+    for change in other_numbers([members]):
+        with change.apply():
+            found[change.description] = members()
+    assert found == {
+        'members=1 instead of 2 by default': (1, 1),
+        'members=3 instead of 2 by default': (3, 1),
+        'members=4 instead of 2 by default': (4, 1),
+        'width=0 instead of 1 by default': (2, 0),
+        'width=2 instead of 1 by default': (2, 2),
+    }
+    assert members() == (2, 1)
