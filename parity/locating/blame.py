@@ -106,9 +106,13 @@ class Blame:
             return
         first = self.reference[skipped[-1]]
         why = f'the reference applies {first.operation} here'
-        calls = ((inside.stack[0], inside.stack[1:]) for inside in (value, operand) if inside.stack)
-        inner = [(line, why) for line, outer in calls if there[:2] in {call[:2] for call in outer}]
+        is_mean = (
+            operand.operation in kinds.ADDING and first.operation == 'div'
+        )  # of which the port has a sum
+        inside = [x for x in ((operand, value) if is_mean else (value, operand)) if x.stack]
+        inner = [(x.stack[0], why) for x in inside if there[:2] in {call[:2] for call in x.stack[1:]}]
         yield from ((line, f'returns what it is given: {why}') for line in hollow(there))
+        yield from ((x.stack[0], why) for x in inside[:1] if is_mean)
         yield from (*inner, (there, why)) if first.library else ((there, why), *inner)
 
     # --- the same operands, otherwise

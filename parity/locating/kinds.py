@@ -40,6 +40,7 @@ SUMS = _set(
     'add sub add_any rsub sum mean reduce_sum cumsum lerp var std var_mean addcmul addcdiv trace '
     'linalg_vector_norm'
 )
+ADDING = _set('sum reduce_sum')
 PRODUCTS = _set('dot_general mm addmm bmm baddbmm mv dot conv_general_dilated convolution')
 # torch adds to a product in one operation.
 FUSED = _set('addmm baddbmm convolution')
