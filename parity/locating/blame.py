@@ -106,9 +106,8 @@ class Blame:
             return
         first = self.reference[skipped[-1]]
         why = f'the reference applies {first.operation} here'
-        is_mean = (
-            operand.operation in kinds.ADDING and first.operation == 'div'
-        )  # of which the port has a sum
+        # a sum that should be a mean is wrong where it is made, not where it is used
+        is_mean = operand.operation in kinds.ADDING and first.operation == 'div'
         inside = [x for x in ((operand, value) if is_mean else (value, operand)) if x.stack]
         inner = [(x.stack[0], why) for x in inside if there[:2] in {call[:2] for call in x.stack[1:]}]
         yield from ((line, f'returns what it is given: {why}') for line in hollow(there))
@@ -128,10 +127,9 @@ class Blame:
                 if same and turned(self.port[i], self.reference[j]):
                     line = self.port[self._first_turned(i)].stack[:1]
                     yield from ((line, 'the operand is transposed') for line in line)
-            for laid in filter(None, [self._first_odd(i)]):
-                yield from (
-                    (line, 'from here on its entries are in another order') for line in laid.stack[:1]
-                )
+            laid = self._first_odd(i)
+            if laid is not None and laid.stack:
+                yield laid.stack[0], 'from here on its entries are in another order'
         first, theirs = self.port.operands(index)[:1], self.reference.operands(partner)[:1]
         moved = value.operation in kinds.MOVES and first and theirs
         if moved and not self.matching.same(PORT, first[0].index, theirs[0].index):

@@ -132,8 +132,8 @@ def _candidates(runs: Runs, budget: Budget) -> Iterator[Counterfactual]:
     """Names exchanged in `create`; then the functions that draw, in turn, for some are long.
 
     Before these, if all is right but for its scale, the lines that draw and those above them, backwards, but
-    not the draws themselves; and if shapes differ, other defaults and axes in another order, in all
-    that makes the port: a layer of images has as many weights as what it is first given has rows and columns.
+    not the draws themselves; and if shapes differ, other defaults and axes in another order, in all that
+    makes the port: a layer of images has as many weights as what it is first given has rows and columns.
     """
     sources = drawing_sources(_drawing_lines(runs))
     if sources:

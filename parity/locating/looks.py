@@ -8,11 +8,7 @@ from dataclasses import dataclass
 
 from parity.locating.candidates import exchanged, source_changes
 from parity.locating.causes import Cause, Piece, find_cause, searched
-from parity.locating.counterfactuals import (
-    Counterfactual,
-    Source,
-    applied,
-)
+from parity.locating.counterfactuals import Counterfactual, Source, applied
 from parity.locating.culprits import Culprits, place_of
 from parity.locating.divergence import Finding, Kind, Place
 from parity.locating.frontier import PORT

@@ -19,7 +19,8 @@ def orders(node: ast.expr, scope: Scope) -> Iterator[str]:
     if isinstance(node, ast.Call) and len(node.args) == 2:
         yield ast.unparse(ast.Call(node.func, node.args[::-1], node.keywords))
     if isinstance(node, ast.List | ast.Tuple) and is_read(node) and len(node.elts) == 2:
-        yield ast.unparse(type(node)(node.elts[::-1], ast.Load()))
+        is_subscript = any(isinstance(one, ast.Slice | ast.Starred) for one in node.elts)
+        yield from [] if is_subscript else [ast.unparse(type(node)(node.elts[::-1], ast.Load()))]
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.MatMult):
         yield f'({ast.unparse(node)}).mT'
     if isinstance(node, ast.Attribute) and node.attr in ('T', 'mT'):

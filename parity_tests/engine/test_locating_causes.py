@@ -488,6 +488,10 @@ def test_a_row_of_the_table_undoes_its_mistake(row: str, wrong: str, right: str)
     assert ast.unparse(rewritten(right)) not in said(row, right)
 
 
+def test_what_is_no_expression_by_itself_is_left_in_its_order() -> None:
+    assert 'x[None, :]' not in said('transposed', 'x[:, None]')
+
+
 def test_every_row_of_the_table_has_an_example() -> None:
     assert {row for row, _, _ in SAID} == {rewrite.name for rewrite in REWRITES}
 
