@@ -50,9 +50,11 @@ class Runs(Computations):
         for samples in self.counts(dtype):
             expected = self.expected(stage, dtype, samples, reach=reach)
             settled = {path for path, leaf in found.items() if leaf.margin <= ROOM}
+            if samples == MORE_SAMPLES:
+                port = self._decided(port, expected.reference, stage, dtype)
             leaves = expected.judge(port, settled)
             found |= {leaf.path: leaf for leaf in leaves}
-            if self._suffice(samples, leaves, expected.truth, dtype):
+            if self._suffice(samples, leaves, expected.truth, stage, dtype):
                 break
         return worst_first(found.values())
 
@@ -60,21 +62,53 @@ class Runs(Computations):
         """With how many samples of the noise a stage is judged, one after the other, until they suffice."""
         return 0, 1, SAMPLES[dtype], MORE_SAMPLES
 
-    def _suffice(self, samples: int, leaves: list[Leaf], truth: Arrays, dtype: str) -> bool:
+    def _suffice(self, samples: int, leaves: list[Leaf], truth: Arrays, stage: str, dtype: str) -> bool:
         if samples < SAMPLES[dtype]:
             return all(leaf.margin <= ROOM for leaf in leaves)
-        return samples == MORE_SAMPLES or not self._may_be_luck(leaves, truth, dtype)
+        return samples == MORE_SAMPLES or not self._may_be_luck(leaves, truth, stage, dtype)
 
-    def _may_be_luck(self, leaves: list[Leaf], truth: Arrays, dtype: str) -> bool:
-        """Whether something differs, and nothing by more than too few samples of the noise may explain."""
+    def _may_be_luck(self, leaves: list[Leaf], truth: Arrays, stage: str, dtype: str) -> bool:
+        """Whether something differs, and nothing by more than too few samples of the noise may explain.
+
+        A sample that is not finite where the reference is tells nothing, but that rounding decides this.
+        """
         differing = [leaf for leaf in leaves if not leaf.matches]
         if not differing:
             return False
         size = max(chunks.largest(_floating(truth)).values(), default=0.0)
         roundings = LUCK * float(np.finfo(dtype).eps * np.sqrt(self.inputs.reduction)) * size
+        undecided = self._undecided(stage, dtype, SAMPLES[dtype])
         return all(
-            leaf.kind == 'value' and (leaf.margin <= LUCK or leaf.error <= roundings) for leaf in differing
+            leaf.path in undecided
+            or (leaf.kind == 'value' and (leaf.margin <= LUCK or leaf.error <= roundings))
+            for leaf in differing
         )
+
+    def _undecided(self, stage: str, dtype: str, samples: int) -> dict[str, np.ndarray]:
+        """For each entry, in how many samples of the noise it is finite and the reference not, or reversely.
+
+        By leaf, but for those in which that is so nowhere.
+        """
+        double = dtype == 'float64'
+        exact = _floating(self.judging('float64' if double else 'float32').stage(stage))
+        near = self.nearby64(samples) if double else [rounded for rounded, _ in self.nearby32(samples)]
+        found: dict[str, np.ndarray] = {}
+        for leaves in (runner.stage(stage) for runner in near):
+            for path, leaf in exact.items():
+                otherwise = np.isfinite(leaf) != np.isfinite(leaves[path])
+                if otherwise.any():
+                    found[path] = found.get(path, 0) + otherwise.astype(int)
+        return found
+
+    def _decided(self, port: Arrays, reference: Arrays, stage: str, dtype: str) -> Arrays:
+        """The port's leaves, the reference's where rounding decides whether an entry is finite."""
+        decided = dict(port)
+        for path, times in self._undecided(stage, dtype, MORE_SAMPLES).items():
+            mine, its = port.get(path), reference[path]
+            if mine is not None and mine.shape == its.shape and mine.dtype == its.dtype:
+                otherwise = (times > 0) & (np.isfinite(mine) != np.isfinite(its))
+                decided[path] = np.where(otherwise, its, mine)
+        return decided
 
     def expected(self, stage: str, dtype: str, samples: int | None = None, *, reach: bool = True) -> Expected:
         """What a port's leaves of a stage must be; nothing of the port is needed for it.
@@ -125,6 +159,8 @@ class Runs(Computations):
         if stage in UPDATES:
             found = self._widen_by_adam(found, truth, accumulate=stage == 'rollout')
             found = self._widen_norms(found, truth)
+        if samples == MORE_SAMPLES:
+            found = self._widen_undecided(found, stage, dtype)
         return self._widen_counts(found, dtype)
 
     def _unwidened(self, stage: str, dtype: str, truth: Arrays, samples: int) -> dict[str, Tolerance]:
@@ -168,6 +204,15 @@ class Runs(Computations):
         for path, vector in vectors.items():
             sizes[vector] = max(sizes.get(vector, 0.0), own[path])
         return {path: sizes[vector] for path, vector in vectors.items()}
+
+    def _widen_undecided(self, found: dict[str, Tolerance], stage: str, dtype: str) -> dict[str, Tolerance]:
+        """Allow anything where the reference is finite and no sample of the noise is."""
+        widened = dict(found)
+        for path, times in self._undecided(stage, dtype, MORE_SAMPLES).items():
+            if (times == MORE_SAMPLES).any():
+                extra = np.where(times == MORE_SAMPLES, np.inf, 0.0)
+                _widen(widened, path, extra, 'rounding decides whether it is finite')
+        return widened
 
     def _widen_counts(self, found: dict[str, Tolerance], dtype: str) -> dict[str, Tolerance]:
         """Allow for comparisons of equals, which fall either way, where an info value counts comparisons.

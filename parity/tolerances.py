@@ -121,8 +121,9 @@ def square_slack(second: np.ndarray, count: int, allowed_mu: float) -> np.ndarra
     Schwarz), w being the sum of the average's weights after `count` steps.
     """
     beta1, beta2 = ADAM_BETAS
-    gradient_error, weight = allowed_mu / (1 - beta1), 1 - beta2**count
-    slack: np.ndarray = 2 * np.sqrt(second * weight) * gradient_error + weight * gradient_error**2
+    gradient_error, weight = np.float64(allowed_mu / (1 - beta1)), 1 - beta2**count
+    with np.errstate(over='ignore'):  # a square that is infinite allows all
+        slack: np.ndarray = 2 * np.sqrt(second * weight) * gradient_error + weight * gradient_error**2
     return slack
 
 

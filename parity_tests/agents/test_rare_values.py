@@ -11,7 +11,7 @@ from parity.checking import check_stage
 from parity.runs import Runs
 from parity.verdict import Outcome
 from parity_tests.engine.planting import Substitution, planted
-from torch_agents.pairs import CRL_INFONCE, HILP
+from torch_agents.pairs import CRL_INFONCE, HILP, REBRAC
 
 FLOOR = Substitution('crl_infonce.py', 'maximum(v, 1e-6)', 'maximum(v, 1e-5)')
 RANK = Substitution('hilp.py', 'torch.finfo(steps.dtype).eps', 'torch.finfo(torch.float32).eps')
@@ -60,3 +60,26 @@ def test_twin_a_rank_as_in_float32_is_seen() -> None:
         check(
             found.pair, cases=[nearly_one_row(found.pair)], stages=['forward'], dtypes=['float64']
         ).raise_if_mismatch()
+
+
+def free_run_at_the_edge() -> Outcome:
+    """The outcome of a free run in which most of the reference's own samples of the noise end in NaN.
+
+    Its actions are nearly 1, and of an action that is 1 atanh is infinite. A soak found it.
+    """
+    switches = {'tanh_squash': True, 'actor_fc_scale': 0.01, 'alpha_actor': 0.0, 'alpha_critic': 0.0}
+    layers = {'actor_layer_norm': False, 'value_layer_norm': True, 'value_hidden_dims': (12, 10)}
+    config = {**switches, **layers, 'normalize_q_loss': True}
+    case = Case(seed=981769744, values='huge', sizes={'B': 16, 'O': 17, 'A': 6}, config=config)
+    return check_stage(Runs(REBRAC, case), 'rollout', 'float64').outcome
+
+
+@pytest.mark.xdist_group('rebrac')
+def test_a_free_run_of_which_rounding_decides_whether_it_is_finite() -> None:
+    assert free_run_at_the_edge() == 'match'
+
+
+@pytest.mark.xdist_group('rebrac')
+def test_twin_samples_that_are_not_finite_are_no_small_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Runs, '_undecided', lambda *args: {})
+    assert free_run_at_the_edge() == 'mismatch'

@@ -26,7 +26,10 @@ VALUE = {'x': np.zeros((), np.float32)}
 
 
 class Lucky(Runs):
-    """Few samples of its noise are small. taken: how many samples it was judged with, in order."""
+    """Few samples of its noise are small.
+
+    taken: how many samples it was judged with, in order; undecided: in how many of them a leaf is not finite.
+    """
 
     port32 = None
     inputs = SimpleNamespace(reduction=1)
@@ -34,6 +37,10 @@ class Lucky(Runs):
     def __init__(self) -> None:
         super().__init__(Pair('lucky', None, None, batch={}), Case())
         self.taken: list[int] = []
+        self.undecided: dict[str, np.ndarray] = {}
+
+    def _undecided(self, stage: str, dtype: str, samples: int) -> dict[str, np.ndarray]:
+        return self.undecided
 
     def expected(self, stage: str, dtype: str, samples: int | None = None, *, reach: bool = True) -> Expected:
         assert samples is not None
@@ -70,6 +77,41 @@ def test_roundings_of_the_largest_value_may_be_luck(monkeypatch: pytest.MonkeyPa
 
 def test_what_luck_cannot_explain_is_judged_with_the_usual_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     assert vars(judged(1e-5, monkeypatch)) == {'matches': False, 'samples': SAMPLES['float32']}
+
+
+def judged_undecided(value: float, times: int, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """times: in how many samples the leaf is not finite, as the reference is."""
+    monkeypatch.setattr(runs, 'port_leaves', lambda *args, **kwargs: {'x': np.asarray(value, np.float32)})
+    lucky = Lucky()
+    lucky.undecided = {'x': np.array(times)} if times else {}
+    (leaf,) = lucky.compare('rollout', 'float32')
+    return SimpleNamespace(matches=leaf.matches, kind=leaf.kind, samples=lucky.taken[-1])
+
+
+def test_where_some_samples_are_not_finite_the_others_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = judged_undecided(1e-5, 1, monkeypatch)  # with the usual samples, luck would not explain it
+    assert vars(found) == {'matches': False, 'kind': 'value', 'samples': MORE_SAMPLES}
+    assert judged_undecided(9e-7, 1, monkeypatch).matches
+
+
+def test_where_some_samples_are_not_finite_the_port_need_not_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert judged_undecided(np.inf, 1, monkeypatch).matches
+
+
+def test_twin_where_all_samples_are_finite_the_port_must_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = judged_undecided(np.inf, 0, monkeypatch)
+    assert vars(found) == {'matches': False, 'kind': 'non-finite', 'samples': SAMPLES['float32']}
+
+
+def test_only_entries_that_no_sample_has_finite_are_allowed_anything() -> None:
+    lucky = Lucky()
+    lucky.undecided = {'x': np.array([0, 1, MORE_SAMPLES]), 'y': np.array([0, MORE_SAMPLES - 1])}
+    found = lucky._widen_undecided(
+        {'x': Tolerance(1.0, 'noise'), 'y': Tolerance(1.0, 'noise')}, 'rollout', 'float64'
+    )
+    assert np.array_equal(found['x'].allowed, [1.0, 1.0, np.inf])
+    assert found['x'].why.endswith('rounding decides whether it is finite')
+    assert found['y'].allowed == 1.0
 
 
 @pytest.mark.parametrize(('error', 'samples'), [(4e-9, 0), (4e-8, 1), (9e-8, SAMPLES['float32'])])

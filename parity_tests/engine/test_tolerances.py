@@ -20,6 +20,7 @@ from parity.tolerances import (
     FLOOR,
     SAFETY,
     Tolerance,
+    square_slack,
     tolerance,
     underflow,
 )
@@ -262,3 +263,8 @@ def test_a_gradient_of_zero_needs_all_of_it() -> None:
 def test_twin_the_norm_of_what_is_larger_has_no_slack() -> None:
     moved, slack = norms_apart([2.0] * 5, [1.0] * 5, 1e-14)
     assert (moved > 0, slack) == (True, 0.0)
+
+
+def test_a_square_that_overflows_allows_all() -> None:
+    assert np.isinf(square_slack(np.ones(2), 1, 1e200)).all()
+    assert np.isfinite(square_slack(np.ones(2), 1, 1e100)).all()  # the twin
