@@ -13,6 +13,10 @@ inputs a few roundings off is noise as well.
 Samples of the noise can only allow more. So they are taken as they are needed (`Runs.compare`): what is well
 within the rounding floor is judged by that alone.
 
+Where a sample is finite and the reference is not, or reversely, rounding decides which: a free run may come
+to an action of nearly 1, and atanh of 1 is infinite. Such samples tell nothing of the size of the noise, so
+more are taken. The port may be as non-finite there as one of them, and anything if none of them is finite.
+
 To both comes a rounding floor of FLOOR machine epsilons times the square root of the longest reduction
 (N. Higham and T. Mary 2019, "A new approach to probabilistic rounding error analysis"), relative to the
 leaf's largest value, because samples of the noise can be small by luck. The gradients of one loss are one
