@@ -20,6 +20,8 @@ from parity.trees import Arrays
 # needs none; and a stage that differs by no more than LUCK of the usual ones may explain, in tolerances or in
 # roundings of its largest value, is judged with MORE_SAMPLES.
 ROOM, LUCK = 0.5, 32.0
+# Of these nothing is measured: nothing may differ.
+EXACT_STAGES = 'config', 'params'
 
 
 class Runs(Computations):
@@ -50,8 +52,6 @@ class Runs(Computations):
         for samples in self.counts(dtype):
             expected = self.expected(stage, dtype, samples, reach=reach)
             settled = {path for path, leaf in found.items() if leaf.margin <= ROOM}
-            if samples == MORE_SAMPLES:
-                port = self._decided(port, expected.reference, stage, dtype)
             leaves = expected.judge(port, settled)
             found |= {leaf.path: leaf for leaf in leaves}
             if self._suffice(samples, leaves, expected.truth, stage, dtype):
@@ -77,7 +77,7 @@ class Runs(Computations):
             return False
         size = max(chunks.largest(_floating(truth)).values(), default=0.0)
         roundings = LUCK * float(np.finfo(dtype).eps * np.sqrt(self.inputs.reduction)) * size
-        undecided = self._undecided(stage, dtype, SAMPLES[dtype])
+        undecided = {} if stage in EXACT_STAGES else self._undecided(stage, dtype, SAMPLES[dtype])
         return all(
             leaf.path in undecided
             or (leaf.kind == 'value' and (leaf.margin <= LUCK or leaf.error <= roundings))
@@ -100,16 +100,6 @@ class Runs(Computations):
                     found[path] = found.get(path, 0) + otherwise.astype(int)
         return found
 
-    def _decided(self, port: Arrays, reference: Arrays, stage: str, dtype: str) -> Arrays:
-        """The port's leaves, the reference's where rounding decides whether an entry is finite."""
-        decided = dict(port)
-        for path, times in self._undecided(stage, dtype, MORE_SAMPLES).items():
-            mine, its = port.get(path), reference[path]
-            if mine is not None and mine.shape == its.shape and mine.dtype == its.dtype:
-                otherwise = (times > 0) & (np.isfinite(mine) != np.isfinite(its))
-                decided[path] = np.where(otherwise, its, mine)
-        return decided
-
     def expected(self, stage: str, dtype: str, samples: int | None = None, *, reach: bool = True) -> Expected:
         """What a port's leaves of a stage must be; nothing of the port is needed for it.
 
@@ -127,7 +117,9 @@ class Runs(Computations):
             table = self.reached
             reference = truth = {**reference, **table}
             tolerances = {**tolerances, **dict.fromkeys(table, EXACT)}
-        return Expected(reference, truth, tolerances, places=stage in ('grads', *UPDATES))
+        undecided = self._undecided(stage, dtype, samples) if samples == MORE_SAMPLES else {}
+        tolerances = _widen_undecided(tolerances, undecided)
+        return Expected(reference, truth, tolerances, stage in ('grads', *UPDATES), undecided)
 
     @functools.cached_property
     def reached(self) -> Arrays:
@@ -159,8 +151,6 @@ class Runs(Computations):
         if stage in UPDATES:
             found = self._widen_by_adam(found, truth, accumulate=stage == 'rollout')
             found = self._widen_norms(found, truth)
-        if samples == MORE_SAMPLES:
-            found = self._widen_undecided(found, stage, dtype)
         return self._widen_counts(found, dtype)
 
     def _unwidened(self, stage: str, dtype: str, truth: Arrays, samples: int) -> dict[str, Tolerance]:
@@ -204,15 +194,6 @@ class Runs(Computations):
         for path, vector in vectors.items():
             sizes[vector] = max(sizes.get(vector, 0.0), own[path])
         return {path: sizes[vector] for path, vector in vectors.items()}
-
-    def _widen_undecided(self, found: dict[str, Tolerance], stage: str, dtype: str) -> dict[str, Tolerance]:
-        """Allow anything where the reference is finite and no sample of the noise is."""
-        widened = dict(found)
-        for path, times in self._undecided(stage, dtype, MORE_SAMPLES).items():
-            if (times == MORE_SAMPLES).any():
-                extra = np.where(times == MORE_SAMPLES, np.inf, 0.0)
-                _widen(widened, path, extra, 'rounding decides whether it is finite')
-        return widened
 
     def _widen_counts(self, found: dict[str, Tolerance], dtype: str) -> dict[str, Tolerance]:
         """Allow for comparisons of equals, which fall either way, where an info value counts comparisons.
@@ -289,6 +270,16 @@ class Runs(Computations):
 
 def _floating(leaves: Arrays) -> Arrays:
     return {path: leaf for path, leaf in leaves.items() if leaf.dtype.kind == 'f'}
+
+
+def _widen_undecided(found: dict[str, Tolerance], undecided: Arrays) -> dict[str, Tolerance]:
+    """Allow anything where the reference is finite and no sample of the noise is; see `Runs._undecided`."""
+    widened = dict(found)
+    for path, times in undecided.items():
+        if (times == MORE_SAMPLES).any():
+            extra = np.where(times == MORE_SAMPLES, np.inf, 0.0)
+            _widen(widened, path, extra, 'rounding decides whether it is finite')
+    return widened
 
 
 def _widen(tolerances: dict[str, Tolerance], path: str, extra: float | np.ndarray, why: str) -> None:

@@ -46,7 +46,8 @@ class Lucky(Runs):
         assert samples is not None
         self.taken.append(samples)
         allowed = MANY if samples == MORE_SAMPLES else FEW if samples else NONE
-        return Expected(VALUE, VALUE, dict.fromkeys(VALUE, Tolerance(allowed, 'noise')))
+        undecided = self.undecided if samples == MORE_SAMPLES else {}
+        return Expected(VALUE, VALUE, dict.fromkeys(VALUE, Tolerance(allowed, 'noise')), False, undecided)
 
 
 def judged(error: float, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
@@ -104,11 +105,8 @@ def test_twin_where_all_samples_are_finite_the_port_must_be(monkeypatch: pytest.
 
 
 def test_only_entries_that_no_sample_has_finite_are_allowed_anything() -> None:
-    lucky = Lucky()
-    lucky.undecided = {'x': np.array([0, 1, MORE_SAMPLES]), 'y': np.array([0, MORE_SAMPLES - 1])}
-    found = lucky._widen_undecided(
-        {'x': Tolerance(1.0, 'noise'), 'y': Tolerance(1.0, 'noise')}, 'rollout', 'float64'
-    )
+    undecided = {'x': np.array([0, 1, MORE_SAMPLES]), 'y': np.array([0, MORE_SAMPLES - 1])}
+    found = runs._widen_undecided(dict.fromkeys(undecided, Tolerance(1.0, 'noise')), undecided)
     assert np.array_equal(found['x'].allowed, [1.0, 1.0, np.inf])
     assert found['x'].why.endswith('rounding decides whether it is finite')
     assert found['y'].allowed == 1.0
