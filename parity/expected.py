@@ -34,7 +34,7 @@ class Expected:
         return compare(reference, port, self.truth, self.tolerances, places=self.places)
 
     def _decided(self, port: Arrays) -> Arrays:
-        """Those leaves, with the reference's entry where the port is as non-finite as a run nearby, or as finite."""
+        """These leaves, with the reference's entry where a run nearby is as finite, or not, as the port."""
         decided = {}
         for path, times in self.undecided.items():
             mine, its = port.get(path), self.reference[path]
