@@ -93,6 +93,11 @@ class Source:
         """The same, None where there is none."""
         return found_or_none(functools.partial(cls.of, function))
 
+    @classmethod
+    def at(cls, line: Line) -> 'Source | None':
+        """That of the function that a line of an imported file is in, None where there is none."""
+        return found_or_none(functools.partial(source_at, line.file, line.line))
+
     def line_of(self, node: ast.stmt | ast.expr | ast.arg) -> Line:
         """The line that a node begins on."""
         code = self.function.__code__

@@ -17,6 +17,7 @@ from parity.locating.counterfactuals import sources_of
 from parity.locating.culprits import place_of
 from parity.locating.divergence import Finding, Place
 from parity.locating.gaps import gaps
+from parity.locating.losses import network_of
 from parity.locating.signatures import line_of_argument
 from parity.locating.sources import Line, Stack, is_user
 from parity.locating.writes import writing
@@ -157,8 +158,7 @@ def _module(path: str) -> str:
 
 def modules_of(side: Any) -> dict[str, Any]:
     """The modules of a port by their paths, as leaves have them."""
-    network = side.agent.network if getattr(side, 'agent', None) is not None else side.module
-    return {name.replace('.', '/'): module for name, module in network.named_modules()}
+    return {name.replace('.', '/'): module for name, module in network_of(side).named_modules()}
 
 
 def raised(runs: Runs, stage: str) -> Finding:

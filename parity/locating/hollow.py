@@ -1,16 +1,15 @@
 """Functions of the port that return what they are given: what they should make of it is left out."""
 
 import ast
-import functools
 
-from parity.locating.counterfactuals import Source, found_or_none, helpers, source_at
+from parity.locating.counterfactuals import Source, helpers
 from parity.locating.sources import Line
 from parity.locating.syntax import call_name
 
 
 def hollow(line: Line) -> list[Line]:
     """Where the functions that a line calls by name return an argument as it is."""
-    source = found_or_none(functools.partial(source_at, line.file, line.line))
+    source = Source.at(line)
     if source is None:
         return []
     called = {call_name(node) for node in source.expressions(line.line)}

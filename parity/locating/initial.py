@@ -14,10 +14,10 @@ from parity.draws import KINDS, replaced
 from parity.locating.calls import called, callers, frames_at, line_at
 from parity.locating.candidates import exchanged, other_axes, source_changes
 from parity.locating.causes import Cause, Piece, find_cause
-from parity.locating.counterfactuals import Counterfactual, Source, found_or_none, source_at, sources_of
+from parity.locating.counterfactuals import Counterfactual, Source, sources_of
+from parity.locating.distributions import DISTRIBUTIONS
 from parity.locating.divergence import Finding, Place
 from parity.locating.pieces import Budget
-from parity.locating.rewrites import DISTRIBUTIONS
 from parity.locating.signatures import other_numbers
 from parity.locating.sources import Line, is_user
 from parity.runs import Runs
@@ -156,7 +156,7 @@ def drawing_sources(lines: Sequence[Line]) -> list[Source]:
     """The functions of lines, those of the last first."""
     found: list[Source] = []
     for line in reversed(lines):
-        source = found_or_none(functools.partial(source_at, line.file, line.line))
+        source = Source.at(line)
         if source is not None and all(source is not other for other in found):
             found.append(source)
     return found

@@ -1,13 +1,12 @@
 """Lines at which values part, as pieces in which causes are searched: what each of them must make agree."""
 
-import functools
 import inspect
 import itertools
 from collections.abc import Collection, Iterator
 
 from parity.locating.candidates import conditions, other_operations, source_changes
 from parity.locating.causes import Piece
-from parity.locating.counterfactuals import Counterfactual, Source, found_or_none, helpers, source_at
+from parity.locating.counterfactuals import Counterfactual, Source, helpers
 from parity.locating.culprits import Culprits
 from parity.locating.differences import differences
 from parity.locating.pieces import Budget, Judge
@@ -63,7 +62,7 @@ def source_of(line: Line | None, pair: Pair) -> Source | None:
             first = own.__code__.co_firstlineno
             if first <= line.line < first + len(inspect.getsourcelines(own)[0]):
                 return Source.if_any(own)
-    return found_or_none(functools.partial(source_at, line.file, line.line))
+    return Source.at(line)
 
 
 def _of_function(source: Source, line: int, reference: Source | None) -> Iterator[Counterfactual]:

@@ -71,7 +71,7 @@ class Look:
         self.notes: list[str] = []
         self.found, self.known = found, len(found)
         self.agrees = False  # with all causes undone
-        self._others: dict[Spot, list[tuple[Cause, Counterfactual]]] = {}
+        self._others: dict[Spot, tuple[bool, list[tuple[Cause, Counterfactual]]]] = {}
 
     @functools.cached_property
     def rows(self) -> tuple[LayerRow, ...]:
@@ -225,15 +225,16 @@ class Look:
         source = self._source(change.line) if change else None
         if change is None or source is None or spot.cause is None:
             return [own]
-        is_around = bool(avoided(source, change))
-        if spot.cause.tried < MANY and not is_around:
-            return [own]
         if spot not in self._others:
-            self._others[spot] = other_lines(self.judge.margin_of_all, source, change, self.found)
+            around = avoided(source, change)
+            is_sought = around or spot.cause.tried >= MANY
+            arguments = self.judge.margin_of_all, source, change, around, self.found
+            self._others[spot] = bool(around), other_lines(*arguments) if is_sought else []
+        is_around, found = self._others[spot]
         why = f'explains as much as line {change.line.line if change.line else 0}'
         others = [
             dataclasses.replace(own, port=Place.of(other.line), cause=cause, why=why)
-            for cause, other in self._others[spot]
+            for cause, other in found
         ]
         return [*others, own] if is_around else [own, *others]
 

@@ -138,6 +138,12 @@ def without_collection(path: str) -> str:
     return rest if collection in ('params', 'batch_stats') else path
 
 
+def network_of(side: Any) -> Any:
+    """The module that holds all parameters of a port's side; None of a bare function."""
+    agent = getattr(side, 'agent', None)
+    return getattr(side, 'module', None) if agent is None else agent.network
+
+
 def homes(bridge: Any) -> dict[str, set[str]]:
     """For each name in the port, the leaves of the reference that are in it."""
     return {

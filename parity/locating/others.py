@@ -25,15 +25,17 @@ def other_lines(
     margin: Callable[[], float],
     source: Source,
     change: Counterfactual,
+    around: Sequence[Source],
     found: Sequence[Counterfactual],
 ) -> list[tuple[Cause, Counterfactual]]:
     """Changes of other lines, in the place of one of a function, that make all agree as well.
 
-    margin: the worst error / allowed of all; found: what is undone already, with or without the change.
+    margin: the worst error / allowed of all; around: the functions that it avoids; found: what is undone
+    already, with or without the change.
     """
     rest, budget = [one for one in found if one is not change], Budget(SECONDS)
     others: list[tuple[Cause, Counterfactual]] = []
-    for function, line in _lines(source, change):
+    for function, line in _lines(source, change, around):
         changes = budget.limit(source_changes(function, line))
         cause, other = find_cause(Piece(margin, lambda changes=changes: changes), rest)  # type: ignore[misc]
         others += [(cause, other)] if other else []
@@ -42,9 +44,9 @@ def other_lines(
     return others
 
 
-def _lines(source: Source, change: Counterfactual) -> Iterator[tuple[Source, int]]:
+def _lines(source: Source, change: Counterfactual, around: Sequence[Source]) -> Iterator[tuple[Source, int]]:
     """Those of the functions that it avoids; then the others of its own function, the nearest first."""
-    for helper in avoided(source, change):
+    for helper in around:
         yield from ((helper, line) for line in _all(helper))
     if change.line is not None:
         own = change.line.line

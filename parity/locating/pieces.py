@@ -22,6 +22,7 @@ from parity.locating.counterfactuals import Counterfactual, Source, helpers
 from parity.locating.differences import differences
 from parity.locating.interception import ModuleCall
 from parity.locating.layers import Layers, judged
+from parity.locating.losses import network_of
 from parity.locating.sources import Line
 from parity.locating.structures import arrays_of
 from parity.runs import Runs
@@ -131,24 +132,20 @@ class Judge:
         return margin is not None and margin <= 1
 
     def _computed(self, gradients: bool) -> Arrays:
-        with kept(self.runs.port64.side):
-            return self._computed_now(gradients)
-
-    def _computed_now(self, gradients: bool) -> Arrays:
         port = self.runs.port64
-        if self.call is not None:
-            return _loss_leaves(port, self.call, gradients)
-        port.side.restore(port.start)
-        fresh = Runner(port.side, self.runs.pair, self.runs.inputs)
-        grads = fresh.stage('grads') if gradients and self._is_function else {}
-        return {**fresh.stage(self.stage), **with_prefix('grads', grads)}
+        with kept(port.side):
+            if self.call is not None:
+                return _loss_leaves(port, self.call, gradients)
+            port.side.restore(port.start)
+            fresh = Runner(port.side, self.runs.pair, self.runs.inputs)
+            grads = fresh.stage('grads') if gradients and self._is_function else {}
+            return {**fresh.stage(self.stage), **with_prefix('grads', grads)}
 
 
 @contextlib.contextmanager
 def kept(side: Any) -> Iterator[None]:
     """Modules hold in the end what they held before: a change may put anything in a parameter's place."""
-    agent = getattr(side, 'agent', None)
-    network = getattr(side, 'module', None) if agent is None else agent.network
+    network = network_of(side)
     tables = [
         table
         for module in (network.modules() if network is not None else ())

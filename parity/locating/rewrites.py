@@ -4,12 +4,13 @@ import ast
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from parity.locating.distributions import distributions, split_keys
 from parity.locating.orders import exchanged, orders, permuted
+from parity.locating.reductions import axes, reductions, statistics
 from parity.locating.scopes import Scope
 from parity.locating.syntax import (
     binary,
     call_name,
-    is_integer,
     is_read,
     is_value,
     operand,
@@ -17,12 +18,8 @@ from parity.locating.syntax import (
     rewritten,
 )
 
-REDUCTIONS = ('mean', 'sum', 'amin', 'amax', 'min', 'max')
 UNARY = ('exp', 'log', 'sqrt', 'tanh', 'abs', 'relu', 'sigmoid', 'softplus', 'square')
 CLAMPS = ('clamp', 'clip', 'clamp_min', 'clamp_max')
-# Of jax.random, and of what ports of it are called.
-DISTRIBUTIONS = ('uniform', 'normal', 'truncated_normal')
-OF_TORCH = {'rand': 'randn', 'randn': 'rand', 'rand_like': 'randn_like', 'randn_like': 'rand_like'}
 PREFIXES = ('next_', 'target_')
 
 
@@ -41,51 +38,6 @@ class Rewrite:
         """What the expression should have been, each once, and never what it is."""
         found = dict.fromkeys(self.change(node, scope))
         return [text for text in found if ast.dump(rewritten(text)) != ast.dump(node)]
-
-
-def reductions(node: ast.expr, scope: Scope) -> Iterator[str]:
-    """mean for min, min for max, sum for mean; of two values, too."""
-    name = call_name(node)
-    if name in REDUCTIONS and isinstance(node, ast.Call):
-        yield from (renamed(node, other) for other in ('mean', 'amin', 'amax', 'sum') if other != name)
-    if name in ('minimum', 'maximum') and isinstance(node, ast.Call) and len(node.args) == 2:
-        first, second = map(ast.unparse, node.args)
-        yield renamed(node, 'maximum' if name == 'minimum' else 'minimum')
-        yield f'(({first}) + ({second})) / 2'
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div) and isinstance(node.left, ast.BinOp):
-        first, second = ast.unparse(node.left.left), ast.unparse(node.left.right)
-        yield from (f'torch.{other}({first}, {second})' for other in ('minimum', 'maximum'))
-
-
-def axes(node: ast.expr, scope: Scope) -> Iterator[str]:
-    """Another axis, all axes, or the other choice of keepdims."""
-    if not isinstance(node, ast.Call):
-        return
-    for i, keyword in enumerate(node.keywords):
-        others: list[ast.keyword | None] = []
-        if keyword.arg in ('axis', 'dim'):
-            others = [ast.keyword(keyword.arg, rewritten(str(axis))) for axis in (0, 1, -1, -2)]
-            others.append(None)
-        if keyword.arg in ('keepdim', 'keepdims'):
-            others = [None]
-        for other in others:
-            kept = [*node.keywords[:i], *([other] if other else []), *node.keywords[i + 1 :]]
-            yield ast.unparse(ast.Call(node.func, node.args, kept))
-    if call_name(node) in (*REDUCTIONS, 'softmax', 'log_softmax', 'logsumexp'):
-        for i, argument in enumerate(node.args):
-            if is_integer(argument):
-                for axis in (0, 1, -1, -2):
-                    changed = [*node.args[:i], rewritten(str(axis)), *node.args[i + 1 :]]
-                    yield ast.unparse(ast.Call(node.func, changed, node.keywords))
-        if not any(keyword.arg in ('axis', 'dim') for keyword in node.keywords):
-            for axis in (0, -1):
-                yield ast.unparse(
-                    ast.Call(node.func, node.args, [*node.keywords, ast.keyword('dim', rewritten(str(axis)))])
-                )
-        if any(keyword.arg in ('axis', 'dim') for keyword in node.keywords):
-            yield ast.unparse(
-                ast.Call(node.func, node.args, [*node.keywords, ast.keyword('keepdim', ast.Constant(True))])
-            )
 
 
 def detached(node: ast.expr, scope: Scope) -> Iterator[str]:
@@ -241,40 +193,6 @@ def quotients(node: ast.expr, scope: Scope) -> Iterator[str]:
     """A quotient that is rounded down, or that should be."""
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div | ast.FloorDiv):
         yield binary(node.left, '//' if isinstance(node.op, ast.Div) else '/', node.right)
-
-
-def statistics(node: ast.expr, scope: Scope) -> Iterator[str]:
-    """An unbiased variance or standard deviation; a sample without its gradient."""
-    if call_name(node) in ('std', 'var') and isinstance(node, ast.Call):
-        rest = [keyword for keyword in node.keywords if keyword.arg not in ('correction', 'unbiased')]
-        for correction in (0, 1):
-            yield ast.unparse(
-                ast.Call(node.func, node.args, [*rest, ast.keyword('correction', ast.Constant(correction))])
-            )
-    if call_name(node) == 'sample' and isinstance(node, ast.Call):
-        yield renamed(node, 'rsample')
-
-
-def distributions(node: ast.expr, scope: Scope) -> Iterator[str]:
-    """The same key, shape and dtype, drawn from another distribution."""
-    name = call_name(node)
-    if name in DISTRIBUTIONS and isinstance(node, ast.Call) and node.args:
-        key, *rest = node.args[:1] + node.args[3 if name == 'truncated_normal' else 1 :][:2]
-        bounds: list[ast.expr] = [ast.Constant(-2.0), ast.Constant(2.0)]
-        for other in (other for other in DISTRIBUTIONS if other != name):
-            args = [key, *(bounds if other == 'truncated_normal' else []), *rest]
-            yield renamed(ast.Call(node.func, args, node.keywords), other)
-    if name in OF_TORCH and isinstance(node, ast.Call):
-        yield renamed(node, OF_TORCH[name])
-
-
-def split_keys(node: ast.expr, scope: Scope) -> Iterator[str]:
-    """One key for all members of an ensemble, where each should have its own."""
-    if not isinstance(node, ast.BinOp) or not isinstance(node.op, ast.Mult):
-        return
-    keys, count = node.left, node.right
-    if isinstance(keys, ast.List) and len(keys.elts) == 1:
-        yield f'random.split({ast.unparse(keys.elts[0])}, {ast.unparse(count)})'
 
 
 # The part of 'transposed' that is tried in functions that a module calls, too.

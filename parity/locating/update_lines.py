@@ -12,7 +12,7 @@ import numpy as np
 
 from parity.locating.calls import called, receivers
 from parity.locating.counterfactuals import sources_of
-from parity.locating.losses import homes, without_collection
+from parity.locating.losses import homes, network_of, without_collection
 from parity.locating.sources import Line, Stack, is_user, nodes_of
 from parity.locating.updates import UpdateFinding
 from parity.locating.writes import writing
@@ -36,9 +36,9 @@ TIMES = (
     'parameter not set after the step',
 )
 SKIPPED = ('parameter without gradient skipped',)
+LATE = ('target from the values after the step',)
 # A value that a parameter should have had is known by so many of its digits.
 SAME = 1e-9
-LATE = ('target from the values after the step',)
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _writes(side: Any, call: Any, batch: Any, *, gradients: bool) -> list[Write]
 
 def _parameters(side: Any) -> dict[str, Any]:
     """The live parameters by name, with buffers."""
-    module = side.module if hasattr(side, 'bridge') else side.agent.network
+    module = network_of(side)
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
