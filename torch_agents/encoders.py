@@ -17,6 +17,7 @@ from torch_agents.layers import (
     variance_scaling,
 )
 from torch_agents.networks import MLP, check_images, concatenate_inputs, shown
+from torch_agents.shared_reads import Shareable
 
 
 class ResnetStack(nn.Module):
@@ -41,7 +42,7 @@ class ResnetStack(nn.Module):
         return x
 
 
-class ImpalaEncoder(nn.Module):
+class ImpalaEncoder(Shareable):
     """IMPALA's residual network: images (..., H, W, C) of uint8 -> (..., mlp_hidden_dims[-1]).
 
     width:       a factor of the stack sizes.
@@ -116,7 +117,7 @@ class ResNetBlock(nn.Module):
         return swish(residual + x)
 
 
-class ResNetEncoder(nn.Module):
+class ResNetEncoder(Shareable):
     """A ResNet that also sees where a pixel lies: images (..., H, W, C) of uint8 -> (..., features).
 
     stage_sizes: the blocks of each stage; stage i has num_filters * 2**i features and, but for the first,

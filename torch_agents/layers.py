@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch.nn.parameter import UninitializedParameter
 
 from torch_agents import random
+from torch_agents.shared_reads import shared
 
 _intermediates = contextvars.ContextVar('intermediates', default=None)
 
@@ -134,6 +135,15 @@ class Dense(nn.Module):
         outputs = torch.baddbmm(self.bias[:, None, :], rows, self.weight.mT)
         return outputs.reshape(*x.shape[:-1], self.features)
 
+    def of_both(self, x, conditions):
+        """The layer of x and conditions, joined, of one member; what the latter make of it is shared."""
+        of_conditions = shared(self.of_conditions, (conditions,), (self.weight, self.bias))
+        return F.linear(x, self.weight[:, : x.shape[-1]]) + of_conditions
+
+    def of_conditions(self, conditions):
+        """The share that the last inputs have, and the bias."""
+        return F.linear(conditions, self.weight[:, -conditions.shape[-1] :], self.bias)
+
 
 class LayerNorm(nn.Module):
     """Normalise the last axis, then scale and shift. With E > 1 members x is (E, ..., features)."""
@@ -162,15 +172,11 @@ class LayerNorm(nn.Module):
     def forward(self, x):
         if not self.is_built:
             self.materialize(x.shape[-1])
-        mean = x.mean(axis=-1, keepdim=True)
-        # parity: variance as E[x^2] - E[x]^2 cut at zero, as Flax; F.layer_norm sums squared deviations
-        var = (x**2).mean(axis=-1, keepdim=True) - mean**2
-        var = torch.maximum(var, torch.zeros_like(var))
-        scale, bias = self.weight, self.bias
-        if self.num_ensembles > 1:
-            members = (self.num_ensembles, *(1,) * (x.ndim - 2), x.shape[-1])
-            scale, bias = scale.view(members), bias.view(members)
-        return (x - mean) * (torch.rsqrt(var + self.eps) * scale) + bias
+        if self.num_ensembles == 1:
+            return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+        members = (self.num_ensembles, *(1,) * (x.ndim - 2), x.shape[-1])
+        normed = F.layer_norm(x, x.shape[-1:], eps=self.eps)
+        return torch.addcmul(self.bias.view(members), normed, self.weight.view(members))
 
 
 class Conv(nn.Module):

@@ -8,6 +8,7 @@ import torch.nn as nn
 
 from torch_agents.distributions import DiagonalGaussian, TanhDiagonalGaussian
 from torch_agents.layers import Dense, LayerNorm, clip, gelu, maximum, sow, variance_scaling
+from torch_agents.shared_reads import Shareable, are_shared, shared
 
 
 def default_init(scale=1.0):
@@ -20,7 +21,7 @@ def ensemblize(cls, num_ensembles):
     return functools.partial(cls, num_ensembles=num_ensembles)
 
 
-class MLP(nn.Module):
+class MLP(Shareable):
     """Dense layers, each but the last followed by gelu and, if layer_norm, LayerNorm.
 
     hidden_dims:    the sizes of all layers, the last one included.
@@ -40,12 +41,14 @@ class MLP(nn.Module):
             if self.layer_norm and (i + 1 < len(self.hidden_dims) or self.activate_final):
                 self.add_module(f'LayerNorm_{i}', LayerNorm(num_ensembles))
 
-    def forward(self, x):
+    def forward(self, x, conditions=None):
+        """conditions: more inputs (..., C) behind x, whose share of the first layer is a read of its own."""
         check_vectors(x)
         if self.num_ensembles > 1:
             x = x.expand(self.num_ensembles, *x.shape)
         for i in range(len(self.hidden_dims)):
-            x = getattr(self, f'Dense_{i}')(x)
+            dense = getattr(self, f'Dense_{i}')
+            x = dense(x) if i > 0 or conditions is None else dense.of_both(x, conditions)
             if i + 1 < len(self.hidden_dims) or self.activate_final:
                 x = gelu(x)
                 if self.layer_norm:
@@ -63,7 +66,12 @@ def make_mlp(hidden_dims, num_ensembles=1, **kwargs):
 
 def concatenate_inputs(*inputs):
     """The inputs that are given, joined along the last axis."""
-    return torch.concatenate([x for x in inputs if x is not None], axis=-1)
+    return shared(join, tuple(x for x in inputs if x is not None))
+
+
+def join(*inputs):
+    """The inputs, joined along the last axis."""
+    return torch.concatenate(inputs, axis=-1)
 
 
 def normalize_latents(latents):
@@ -314,8 +322,11 @@ class VectorField(nn.Module):
         self.vector_field_net = make_mlp(hidden_dims, num_ensembles, layer_norm=layer_norm)
 
     def forward(self, noisy_goals, times, observations=None, actions=None, latents=None):
-        inputs = concatenate_inputs(noisy_goals, times[..., None], observations, actions, latents)
-        return self.vector_field_net(inputs)
+        inputs = noisy_goals, times[..., None]
+        conditions = [x for x in (observations, actions, latents) if x is not None]
+        if are_shared() and conditions:  # the steps of a flow have the same
+            return self.vector_field_net(concatenate_inputs(*inputs), concatenate_inputs(*conditions))
+        return self.vector_field_net(concatenate_inputs(*inputs, *conditions))
 
 
 class IntentionEncoder(nn.Module):

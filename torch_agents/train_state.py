@@ -5,6 +5,8 @@ import functools
 import torch
 import torch.nn as nn
 
+from torch_agents.shared_reads import shared_reads
+
 
 class TrainState(nn.Module):
     """All networks of an agent (online and target), and the Adam that steps them as one tree.
@@ -94,7 +96,8 @@ class TrainState(nn.Module):
         """
         params = self.params
         self.tx.zero_grad()
-        loss, info = loss_fn(params)
+        with shared_reads():
+            loss, info = loss_fn(params)
         loss.backward()
         info = {**info, **gradient_info(fill_gradients(params.values()))}
         # parity: computed before the step, because the step overwrites the old values in place
