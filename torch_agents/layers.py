@@ -19,6 +19,10 @@ _intermediates = contextvars.ContextVar('intermediates', default=None)
 
 def gelu(x):
     """gelu by its tanh approximation."""
+    if (
+        torch.compiler.is_compiling()
+    ):  # the same, as (1 + tanh(y)) / 2 = sigmoid(2y), of which tanh takes half
+        return x * torch.sigmoid(math.sqrt(8 / math.pi) * (x + 0.044715 * x**3))
     return F.gelu(x, approximate='tanh')  # parity: Flax's default; torch's is the exact gelu
 
 
@@ -62,6 +66,11 @@ def maximum(x, low):
     return torch.maximum(x, like(low, x))
 
 
+def join(*inputs):
+    """The inputs (..., I), joined along the last axis."""
+    return torch.concatenate(inputs, axis=-1)
+
+
 def like(y, x):
     """y with the dtype and on the device of x."""
     if isinstance(y, torch.Tensor):
@@ -100,6 +109,36 @@ def variance_scaling(scale, mode='fan_avg', distribution='uniform'):
     return init
 
 
+class EnsembleLinear(torch.autograd.Function):
+    """F.linear for each member: (E, B, in), (E, out, in), (E, out) -> (E, B, out).
+
+    torch's own gradient of the weight is transposed, like what baddbmm is given; to copy it takes a third as
+    long as to compute it.
+
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x, weight, bias):
+        return torch.baddbmm(bias[:, None, :], x, weight.mT)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        x, weight, _ = inputs
+        ctx.save_for_backward(x, weight)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, weight = ctx.saved_tensors
+        needs_x, needs_weight, needs_bias = ctx.needs_input_grad
+        return (
+            torch.bmm(grad, weight) if needs_x else None,
+            torch.bmm(grad.mT, x) if needs_weight else None,
+            grad.sum(axis=1) if needs_bias else None,
+        )
+
+
 class Dense(nn.Module):
     """x (..., in) -> (..., features). With E > 1 members x is (E, ..., in) and the weight (E, out, in)."""
 
@@ -132,7 +171,7 @@ class Dense(nn.Module):
         if self.num_ensembles == 1:
             return F.linear(x, self.weight, self.bias)
         rows = x.reshape(self.num_ensembles, math.prod(x.shape[1:-1]), x.shape[-1])
-        outputs = torch.baddbmm(self.bias[:, None, :], rows, self.weight.mT)
+        outputs = EnsembleLinear.apply(rows, self.weight, self.bias)
         return outputs.reshape(*x.shape[:-1], self.features)
 
     def of_both(self, x, conditions):

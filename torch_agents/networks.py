@@ -7,7 +7,7 @@ import torch
 import torch.nn as nn
 
 from torch_agents.distributions import DiagonalGaussian, TanhDiagonalGaussian
-from torch_agents.layers import Dense, LayerNorm, clip, gelu, maximum, sow, variance_scaling
+from torch_agents.layers import Dense, LayerNorm, clip, gelu, join, maximum, sow, variance_scaling
 from torch_agents.shared_reads import Shareable, are_shared, shared
 
 
@@ -67,11 +67,6 @@ def make_mlp(hidden_dims, num_ensembles=1, **kwargs):
 def concatenate_inputs(*inputs):
     """The inputs that are given, joined along the last axis."""
     return shared(join, tuple(x for x in inputs if x is not None))
-
-
-def join(*inputs):
-    """The inputs, joined along the last axis."""
-    return torch.concatenate(inputs, axis=-1)
 
 
 def normalize_latents(latents):

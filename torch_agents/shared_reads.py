@@ -30,8 +30,8 @@ def shared_reads():
 
 
 def are_shared():
-    """Whether this is within `shared_reads`; a compiled graph has equal expressions once without it."""
-    return not torch.compiler.is_compiling() and _reads.get() is not None
+    """Whether equal reads are computed once: within `shared_reads`, and in any compiled graph."""
+    return torch.compiler.is_compiling() or _reads.get() is not None
 
 
 def shared(function, inputs, params=()):
@@ -39,9 +39,9 @@ def shared(function, inputs, params=()):
 
     A trained read answers a frozen one, but for its gradient; a frozen one answers no trained one.
     """
-    if not are_shared() or any(x.requires_grad for x in inputs):
+    reads = None if torch.compiler.is_compiling() else _reads.get()
+    if reads is None or any(x.requires_grad for x in inputs):
         return function(*inputs)
-    reads = _reads.get()
     key = (function, *map(id, inputs), *(param.data_ptr() for param in params))
     is_trained = torch.is_grad_enabled() and any(param.requires_grad for param in params)
     found = reads.get(key)

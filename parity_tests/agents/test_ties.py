@@ -128,7 +128,10 @@ NORMS = {
 
 @pytest.mark.parametrize('name', NORMS)
 def test_a_variance_that_rounding_makes_negative_is_cut(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of equal features, in float32: E[x**2] - E[x]**2 + eps is negative for some of them."""
+    """Of equal features, in float32: E[x**2] - E[x]**2 + eps is negative for some of them.
+
+    Not of torch's own layer_norm, which sums squares of deviations.
+    """
     reference, port, x = NORMS[name]
     assert np.isfinite(reference.init_with_output(jax.random.PRNGKey(0), x)[0]).all()
     port(torch.tensor(x))  # gives it its shapes
@@ -136,4 +139,4 @@ def test_a_variance_that_rounding_makes_negative_is_cut(name: str, monkeypatch: 
         port.init_params(None, ())
     assert port(torch.tensor(x)).isfinite().all()
     monkeypatch.setattr(torch, 'maximum', lambda var, zero: var)
-    assert port(torch.tensor(x)).isnan().any()
+    assert port(torch.tensor(x)).isnan().any() == (name == 'GroupNorm')
