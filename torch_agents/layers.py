@@ -114,7 +114,6 @@ class EnsembleLinear(torch.autograd.Function):
 
     torch's own gradient of the weight is transposed, like what baddbmm is given; to copy it takes a third as
     long as to compute it.
-
     """
 
     generate_vmap_rule = True
@@ -211,6 +210,7 @@ class LayerNorm(nn.Module):
     def forward(self, x):
         if not self.is_built:
             self.materialize(x.shape[-1])
+        # parity: Flax's variance is E[x^2] - E[x]^2; this one, of squared deviations, is the same but for rounding
         if self.num_ensembles == 1:
             return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
         members = (self.num_ensembles, *(1,) * (x.ndim - 2), x.shape[-1])

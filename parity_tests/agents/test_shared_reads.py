@@ -59,7 +59,7 @@ def test_an_update_is_the_same_with_fewer_products(name: str, method: str) -> No
         params, all_operations = update(name, method)
     for path, param in params.items():
         if (name, method) in ROUNDS:
-            # Adam's first step is the sign of a gradient, whose rounding it makes whole where it is nothing else
+            # Adam's first step is the sign of a gradient, and makes rounding whole where it is nothing else
             assert (shared_params[path] - param).abs().max() <= 2 * 3e-4, path
         else:
             assert torch.equal(shared_params[path], param), path
