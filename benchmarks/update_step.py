@@ -53,6 +53,9 @@ def agents() -> list[str]:
 
 def measure(name: str, method: str, peak: float, options: argparse.Namespace) -> dict[str, Any]:
     """One row: median seconds of each side, the port's ratios, and what its matmuls make of the peak."""
+    import torch
+
+    torch.compiler.reset()  # else it compiles nothing after eight agents, as they share functions
     config, batch = measuring.example(name)
     sides = ('reference', *options.variants)
     works = {side: measuring.update_of(side, name, method, config, batch, options.device) for side in sides}

@@ -210,7 +210,7 @@ class LayerNorm(nn.Module):
     def forward(self, x):
         if not self.is_built:
             self.materialize(x.shape[-1])
-        # parity: Flax's variance is E[x^2] - E[x]^2; this one, of squared deviations, is the same but for rounding
+        # parity: Flax's variance is E[x^2] - E[x]^2; of squared deviations it is the same but for rounding
         if self.num_ensembles == 1:
             return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
         members = (self.num_ensembles, *(1,) * (x.ndim - 2), x.shape[-1])
