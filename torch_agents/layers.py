@@ -19,9 +19,7 @@ _intermediates = contextvars.ContextVar('intermediates', default=None)
 
 def gelu(x):
     """gelu by its tanh approximation."""
-    if (
-        torch.compiler.is_compiling()
-    ):  # the same, as (1 + tanh(y)) / 2 = sigmoid(2y), of which tanh takes half
+    if torch.compiler.is_compiling():  # the same, by a sigmoid: (1 + tanh(y)) / 2 = sigmoid(2y)
         return x * torch.sigmoid(math.sqrt(8 / math.pi) * (x + 0.044715 * x**3))
     return F.gelu(x, approximate='tanh')  # parity: Flax's default; torch's is the exact gelu
 

@@ -42,6 +42,7 @@ def shared(function, inputs, params=()):
     reads = None if torch.compiler.is_compiling() else _reads.get()
     if reads is None or any(x.requires_grad for x in inputs):
         return function(*inputs)
+    params = tuple(params)
     key = (function, *map(id, inputs), *(param.data_ptr() for param in params))
     is_trained = torch.is_grad_enabled() and any(param.requires_grad for param in params)
     found = reads.get(key)
@@ -54,4 +55,4 @@ class Shareable(nn.Module):
     """A module of tensors whose equal reads are shared."""
 
     def __call__(self, *inputs):
-        return shared(super().__call__, inputs, tuple(self.parameters()))
+        return shared(super().__call__, inputs, self.parameters())
