@@ -57,7 +57,7 @@ soak-tests: $(READY)
 	PARITY_PROFILE=soak $(BIN)/python -m pytest -n 2 --dist loadgroup parity_tests/agents
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks.update_step --variants port compiled
+	$(BIN)/python -m benchmarks.update_step --variants port compiled products
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.random_numbers
 	$(BIN)/python -m benchmarks.random_numbers --compiled

@@ -1,11 +1,12 @@
 """The time of an update: the port against the jitted reference, at the default configuration, in float32.
 
-    python -m benchmarks.update_step [AGENT ...] [--variants port compiled] [--repeats 30] [--clock cpu]
+    python -m benchmarks.update_step [AGENT ...] [--variants port compiled products] [--repeats 30]
     python -m benchmarks.update_step --device cuda --variants port compiled graph
 
-`port` is the port as written, `compiled` after `agent.compile()`, `graph` its update as a CUDA graph.
-All take turns; a ratio is the median of the quotients of neighbours. The share of the peak is the
-floating-point rate of the update's matmuls over that of one large matmul, measured in the same run.
+`port` is the port as written, `compiled` after `agent.compile()`, `graph` its update as a CUDA graph,
+`products` the port's matmuls alone: a bound, however the rest is written. All take turns; a ratio is the
+median of the quotients of neighbours. The share of the peak is the floating-point rate of the update's
+matmuls over that of one large matmul, measured in the same run.
 """
 
 import argparse
@@ -37,7 +38,9 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('agents', nargs='*')
-    parser.add_argument('--variants', nargs='+', choices=('port', 'compiled', 'graph'), default=['port'])
+    parser.add_argument(
+        '--variants', nargs='+', choices=('port', 'compiled', 'graph', 'products'), default=['port']
+    )
     parser.add_argument('--device', default='cpu')
     parser.add_argument('--repeats', type=int, default=30)
     parser.add_argument('--threads', type=int, default=2)

@@ -5,6 +5,7 @@ import functools
 import torch
 import torch.nn as nn
 
+from torch_agents.adam import step_all
 from torch_agents.shared_reads import shared_reads
 
 
@@ -19,6 +20,7 @@ class TrainState(nn.Module):
     def __init__(self, networks):
         super().__init__()
         self.step = 0
+        self.looks = {}
         for name, module in networks.items():
             self.add_module(f'modules_{name}', module)
         # once: `functional_call` searches them in every call, and takes as long as a small network
@@ -99,12 +101,12 @@ class TrainState(nn.Module):
         with shared_reads():
             loss, info = loss_fn(params)
         loss.backward()
-        info = {**info, **gradient_info(fill_gradients(params.values()))}
+        info = {**info, **gradient_info(gradients(params.values()))}
         # parity: computed before the step, because the step overwrites the old values in place
         averages = {
             target: self.moving_average(target, online, tau) for target, online in (targets or {}).items()
         }
-        self.tx.step()
+        step_all(self.tx, params.values(), self.looks)
         for target, average in averages.items():
             self.set_params(target, average)
         self.step += 1
@@ -141,18 +143,10 @@ def example(x):
     return x.to(torch.get_default_dtype()) if x.is_floating_point() else x
 
 
-def fill_gradients(params):
-    """Give each parameter that the loss did not use the gradient zero; returns the different gradients."""
+def gradients(params):
+    """The gradients of what the loss used; a zero stands for those of all else."""
     grads = [param.grad for param in params if param.grad is not None]
-    unused = [param for param in params if param.grad is None]
-    if not unused:
-        return grads
-    # one array for all of them, as they are only read: filling one for each takes as long as Adam
-    zeros = torch.zeros_like(max(unused, key=torch.numel)).flatten()
-    for param in unused:
-        # parity: an unused parameter has gradient zero in JAX, and its moments still move it
-        param.grad = zeros[: param.numel()].view(param.shape)
-    return [*grads, zeros]
+    return [*grads, grads[0].new_zeros(())] if len(grads) < len(params) else grads
 
 
 def gradient_info(grads):

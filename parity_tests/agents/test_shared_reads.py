@@ -8,19 +8,16 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-import torch_agents
 from parity import Case, MismatchError
-from parity.batches import generate
 from parity.pair import registered
 from parity_tests.agents.properties import assert_parity
+from parity_tests.agents.small_agents import small_agent
 from torch_agents import shared_reads as sharing
 from torch_agents import train_state
 from torch_agents.networks import MLP, VectorField, concatenate_inputs
 from torch_agents.shared_reads import shared_reads
 
-SIZES = {'B': 8, 'M': 8, 'O': 5, 'A': 3}
-HIDDEN = ('value_hidden_dims', 'actor_hidden_dims', 'reward_hidden_dims', 'intention_encoder_hidden_dims')
-# at the sizes above; what is not listed asks nothing twice
+# of small agents; what is not listed asks nothing twice
 SAVES = {('fb_repr', 'finetune'), ('hilp', 'pretrain'), ('hilp', 'finetune'), ('iql', 'finetune')}
 # other sums: of two gradients before a layer, of the two parts of a layer
 ROUNDS = {(name, method) for name in ('td_infonce', 'infom') for method in ('pretrain', 'finetune')}
@@ -36,19 +33,10 @@ def unshared() -> Iterator[None]:
 
 
 def update(name: str, method: str) -> tuple[dict[str, torch.Tensor], int]:
-    """The parameters after an update of a new agent, float64, and the operations of its products."""
-    pair = registered()[name]
-    config = pair.get_config('port')
-    config |= {key: (16, 16) for key in HIDDEN if key in config}
-    config |= {key: size for key, size in {'latent_dim': 4, 'batch_size': 8}.items() if key in config}
-    config |= {'encoder': 'mlp'} if name == 'dino_rebrac' else {}
-    batch = generate(pair.batch, SIZES | {'L': config.get('latent_dim', 1)}, 0, 'plain')
-    agent = torch_agents.agents[name].create(
-        0, batch['observations'], batch['actions'], config, dtype=torch.float64
-    )
-    tensors = {key: torch.from_numpy(array).double() for key, array in batch.items()}
+    """The parameters after an update of a new agent, and the operations of its products."""
+    agent, batch = small_agent(name)
     with FlopCounterMode(display=False) as counter:
-        getattr(agent, method)(tensors)
+        getattr(agent, method)(batch)
     return agent.network.params, counter.get_total_flops()
 
 

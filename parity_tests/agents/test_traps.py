@@ -40,7 +40,8 @@ def parameters_without_a_gradient_rest(patch: Patch) -> None:
     step = torch.optim.Adam.step
 
     def resting(self: torch.optim.Adam) -> None:
-        params = [p for group in self.param_groups for p in group['params'] if not p.grad.any()]
+        held = [p for group in self.param_groups for p in group['params'] if p.grad is not None]
+        params = [p for p in held if not p.grad.any()]
         tensors = [p for p in params if p in self.state]
         moments = [self.state[p][name] for p in tensors for name in ('exp_avg', 'exp_avg_sq')]
         kept = [(tensor, tensor.detach().clone()) for tensor in (*tensors, *moments)]

@@ -55,7 +55,7 @@ DEVIATIONS = {
             'definition + TrainState.set_params',
             'definition - init_params',
             'definition + slots_of',
-            'definition + fill_gradients',
+            'definition + gradients',
         ),
         keys=False,
     ),
