@@ -6,10 +6,11 @@ import torch
 
 
 @torch.no_grad()
-def step_all(tx, params, looks):
+def step_all(tx, params, looks, settled=()):
     """Step all params, which are tx's; without a gradient as with one of zero.
 
-    looks: {param: Look}, empty at first; to be kept from step to step.
+    looks:   {param: Look}, empty at first; to be kept from step to step.
+    settled: params that have their new values already: their moments are stepped alone.
 
     Where the moments are zero as well, as those of targets and of networks yet to be trained, nothing moves,
     and Adam would take as long for it as for the others: such steps are only counted.
@@ -17,10 +18,13 @@ def step_all(tx, params, looks):
     unused = [param for param in params if param.grad is None]
     resting = {param for param in unused if is_resting(param, tx.state.get(param, {}), looks)}
     fill_gradients([param for param in unused if param not in resting])
-    tx.step()
     for param in resting:
         tx.state[param]['step'] += 1
         looks[param] = looks[param]._replace(writes=writes(tx.state[param]))
+    values = [(param, param.clone()) for param in settled if param not in resting]
+    tx.step()
+    for param, value in values:
+        param.copy_(value)
 
 
 def is_resting(param, state, looks):

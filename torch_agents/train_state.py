@@ -102,27 +102,21 @@ class TrainState(nn.Module):
             loss, info = loss_fn(params)
         loss.backward()
         info = {**info, **gradient_info(gradients(params.values()))}
-        # parity: computed before the step, because the step overwrites the old values in place
-        averages = {
-            target: self.moving_average(target, online, tau) for target, online in (targets or {}).items()
-        }
-        step_all(self.tx, params.values(), self.looks)
-        for target, average in averages.items():
-            self.set_params(target, average)
+        targets = targets or {}
+        # parity: before the step, because the step overwrites the old values in place
+        for target, online in targets.items():
+            self.moving_average(target, online, tau)
+        averaged = [param for target in targets for param in self.subtree(target).values()]
+        step_all(self.tx, params.values(), self.looks, averaged)
         self.step += 1
         return self, {key: value.detach() for key, value in info.items()}
 
     @torch.no_grad()
     def moving_average(self, target, online, tau):
-        """tau * online + (1 - tau) * target, of the stored values."""
+        """Make network `target` tau * online + (1 - tau) * target, of the stored values."""
         pairs = zip(self.subtree(online).values(), self.subtree(target).values(), strict=True)
-        return [(p * tau).add_(tp, alpha=1 - tau) for p, tp in pairs]
-
-    @torch.no_grad()
-    def set_params(self, name, values):
-        """Copy the values into the parameters of network `name`."""
-        for param, value in zip(self.subtree(name).values(), values, strict=True):
-            param.copy_(value)
+        for p, tp in pairs:
+            tp.mul_(1 - tau).add_(p, alpha=tau)
 
 
 def slots_of(network, path):

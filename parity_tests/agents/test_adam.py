@@ -32,11 +32,11 @@ class Tree(nn.Module):
         self.tx = torch.optim.Adam(self.parameters(), LR, fused=True)
         self.looks: dict[Any, Any] = {}
 
-    def update(self, used: dict[str, float]) -> None:
-        """One step, in which those used have these gradients."""
+    def update(self, used: dict[str, float], settled: tuple[str, ...] = ()) -> None:
+        """One step, in which those used have these gradients, and those settled their values."""
         for name, param in self.named_parameters():
             param.grad = torch.full_like(param, used[name]) if name in used else None
-        step_all(self.tx, list(self.parameters()), self.looks)
+        step_all(self.tx, list(self.parameters()), self.looks, [self.get_parameter(name) for name in settled])
 
     def resting(self) -> set[str]:
         """What the last step left out."""
@@ -132,6 +132,18 @@ def test_moments_that_others_wrote_move_a_parameter(move: Any) -> None:
     tree.update({'a': 1.0})
     assert tree.resting() == {'c'}
     assert not torch.equal(tree.b, before)
+
+
+def test_of_what_is_settled_the_moments_are_stepped_alone() -> None:
+    tree, other = Tree(), Tree()
+    for used in ({'a': 1.0}, {}):
+        tree.update(used)
+        other.update(used, settled=('a', 'b'))
+    assert torch.equal(other.a, Tree().a)
+    assert not torch.equal(tree.a, other.a)
+    moments = [one.values() for one in (tree, other)]
+    for key in moments[0].keys() - {'a'}:
+        np.testing.assert_array_equal(moments[0][key], moments[1][key], key)
 
 
 @pytest.mark.parametrize('name', list(registered()))

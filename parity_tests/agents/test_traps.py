@@ -23,7 +23,7 @@ from parity.trees import Arrays
 from parity_tests.agents import test_goldens as goldens
 from reference_jax.distributions import TanhDiagonalGaussian
 from reference_jax.encoders import bias_free_conv
-from torch_agents import dino_rebrac, encoders, layers, td_infonce
+from torch_agents import dino_rebrac, encoders, layers, td_infonce, train_state
 from torch_agents.distributions import TanhDiagonalGaussian as TorchTanhDiagonalGaussian
 from torch_agents.layers import clip
 from torch_agents.train_state import TrainState
@@ -54,13 +54,15 @@ def parameters_without_a_gradient_rest(patch: Patch) -> None:
 
 
 def targets_follow_the_values_after_the_step(patch: Patch) -> None:
-    average, set_params = TrainState.moving_average, TrainState.set_params
-    patch.setattr(TrainState, 'moving_average', lambda self, target, online, tau: (online, tau))
-    patch.setattr(
-        TrainState,
-        'set_params',
-        lambda self, name, source: set_params(self, name, average(self, name, *source)),
-    )
+    step, average, later = train_state.step_all, TrainState.moving_average, []
+
+    def stepped(*args: Any) -> None:
+        step(*args)
+        while later:
+            average(*later.pop())
+
+    patch.setattr(TrainState, 'moving_average', lambda *args: later.append(args))
+    patch.setattr(train_state, 'step_all', stepped)
 
 
 def patch_flow_goals(patch: Patch, change: Callable[..., Any]) -> None:

@@ -52,7 +52,6 @@ DEVIATIONS = {
             'definition - ModuleDict.forward',
             'definition + TrainState.params',
             'definition + TrainState.subtree',
-            'definition + TrainState.set_params',
             'definition - init_params',
             'definition + slots_of',
             'definition + gradients',

@@ -44,7 +44,7 @@ class LateTargets(TrainState):
     def apply_loss_fn(self, loss_fn, targets=None, tau=None):
         _, info = super().apply_loss_fn(loss_fn)
         for target, online in (targets or {}).items():
-            self.set_params(target, self.moving_average(target, online, tau))
+            self.moving_average(target, online, tau)
         return self, info
 
 

@@ -91,27 +91,33 @@ def descending(agent: Any) -> None:
     def step() -> None:
         with torch.no_grad():
             for parameter in agent.network.parameters():
-                parameter -= agent.config['lr'] * parameter.grad
+                if parameter.grad is not None:
+                    parameter -= agent.config['lr'] * parameter.grad
 
     agent.network.tx.step = step
 
 
+def averaging(agent: Any, average: Callable[[torch.Tensor, torch.Tensor, float], Any]) -> None:
+    """Targets become average(online, target, tau)."""
+
+    @torch.no_grad()
+    def moving_average(target: str, online: str, tau: float) -> None:
+        for p, tp in zip(*(agent.network.subtree(name).values() for name in (online, target)), strict=True):
+            tp.copy_(average(p, tp, tau))
+
+    agent.network.moving_average = moving_average
+
+
 def no_targets(agent: Any) -> None:
-    agent.network.moving_average = lambda target, online, tau: list(agent.network.subtree(target).values())
+    averaging(agent, lambda p, tp, tau: tp)
 
 
 def copied(agent: Any) -> None:
-    agent.network.moving_average = lambda target, online, tau: [
-        p.detach().clone() for p in agent.network.subtree(online).values()
-    ]
+    averaging(agent, lambda p, tp, tau: p)
 
 
 def heavier(agent: Any) -> None:
-    def average(target: str, online: str, tau: float) -> list[torch.Tensor]:
-        pairs = zip(*(agent.network.subtree(name).values() for name in (online, target)), strict=True)
-        return [(tau * p + (1 + tau) * tp).detach() for p, tp in pairs]
-
-    agent.network.moving_average = average
+    averaging(agent, lambda p, tp, tau: tau * p + (1 + tau) * tp)
 
 
 CASES = [
