@@ -18,9 +18,7 @@ def step_all(tx, params, looks, settled=()):
     unused = [param for param in params if param.grad is None]
     resting = {param for param in unused if is_resting(param, tx.state.get(param, {}), looks)}
     fill_gradients([param for param in unused if param not in resting])
-    for param in resting:
-        tx.state[param]['step'] += 1
-        looks[param] = looks[param]._replace(writes=writes(tx.state[param]))
+    count_steps({param: tx.state[param] for param in resting}, looks)
     values = [(param, param.clone()) for param in settled if param not in resting]
     tx.step()
     for param, value in values:
@@ -33,6 +31,14 @@ def is_resting(param, state, looks):
         are_zero = bool(state) and not any(state[key].any() for key in state.keys() - {'step'})
         looks[param] = Look([*state.values()], writes(state), are_zero)
     return looks[param].are_zero
+
+
+def count_steps(states, looks):
+    """Count a step of these parameters, which is not somebody else's."""
+    if states:
+        torch._foreach_add_([state['step'] for state in states.values()], 1)
+    for param, state in states.items():
+        looks[param] = looks[param]._replace(writes=writes(state))
 
 
 class Look(NamedTuple):

@@ -191,6 +191,8 @@ class Blame:
                 if operand.print.shape and operand.stack:
                     yield operand.stack[0], 'the reference makes another value here'
                 continue
+            if operand.leaf is None and not self.matching.has(PORT, operand.index):
+                continue  # computed otherwise; not taken for another
             if operand.leaf is None and operand.stack and self._same_statement(operand, theirs):
                 yield meeting(value.stack, operand.stack), 'the reference makes another value here'
             line = self.entry(value, operand)
@@ -241,14 +243,20 @@ class Blame:
 
     @functools.cached_property
     def _good(self) -> tuple[dict[tuple[str, Stack], set[int]], dict[tuple[str, Stack], set[int]]]:
-        """The values that both sides have, by their operation and the inner lines that computed them."""
+        """The values that both sides have, or of which only such are made: by operation and inner lines."""
         good: tuple[dict[tuple[str, Stack], set[int]], dict[tuple[str, Stack], set[int]]] = ({}, {})
         for side, trace in enumerate(self.matching.traces):
             for value in trace:
-                if not value.plain and self.matching.has(side, value.root):
+                if not value.plain and self._is_good(side, value.root):
                     for depth in range(1, len(value.stack) + 1):
                         good[side].setdefault((value.operation, value.stack[:depth]), set()).add(value.index)
         return good
+
+    def _is_good(self, side: int, root: int) -> bool:
+        """Whether both sides have the value, or it is a step on one side's way to such ones alone."""
+        users = self.counterparts.users[side].get(root, ())
+        others = [user for user in users if not self.matching.has(side, user)]
+        return self.matching.has(side, root) or bool(users and not others)
 
     def _around(self, index: int) -> Iterator[Reason]:
         """Where the operands came from, and who called."""

@@ -190,6 +190,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has
             found.append(self._unknown(tensor, frames) if index is None else index)
             if tensor.grad_fn is not None:
                 self.made.setdefault((tensor.grad_fn, tensor.output_nr), found[-1])
+            if isinstance(tensor.grad_fn, torch.autograd.function.BackwardCFunction):
+                # what made it ran in the forward of a user's own function, without gradients
+                self.trace[found[-1]].active = True
         return tuple(found)
 
     def _find(self, tensor: torch.Tensor) -> int | None:

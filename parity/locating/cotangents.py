@@ -152,7 +152,17 @@ class Backward:
     def differing(self) -> dict[int, int]:
         """The values of the port whose cotangents differ from the reference's."""
         pairs = (*self.pairs, *self._ends())
-        return {b: a for a, b in pairs if not self.agree(self.reference[a].cotangent, self.port[b].cotangent)}
+        return {
+            b: a
+            for a, b in pairs
+            if not self.agree(self.reference[a].cotangent, self.port[b].cotangent) and not self._is_spare(b)
+        }
+
+    def _is_spare(self, index: int) -> bool:
+        """Whether the port uses something else that the operation made, as of a LayerNorm not its mean."""
+        value, users = self.port[index], self.port.users()
+        beside = (x for x in self.port if (x.operation, x.operands) == (value.operation, value.operands))
+        return index not in users and any(x.index in users for x in beside)
 
     def _ends(self) -> Iterator[tuple[int, int]]:
         """The first and the last of what one side repeats more often, as by a clip that clips nothing."""
@@ -168,7 +178,7 @@ class Backward:
         last = {
             index: other
             for index, other in {**self.differing, **leaves}.items()
-            if not any(user in self.differing for user in users.get(index, ()))
+            if not any(user in self.differing for user in self._next(index, users))
         }
         wrong = frozenset(
             use.user for index, other in last.items() for use in self._unmatched(index, other)[0]
@@ -176,6 +186,13 @@ class Backward:
         return [
             named(self._contributions(index, other, wrong), index, other) for index, other in last.items()
         ]
+
+    def _next(self, index: int, users: dict[int, list[int]]) -> Iterator[int]:
+        """What is computed from a value, and through what the reference has no counterpart of."""
+        for user in users.get(index, ()):
+            yield user
+            if not self.matching.has(PORT, user):
+                yield from self._next(user, users)
 
     def _unmatched(self, index: int, other: int) -> tuple[list[Use], list[Use]]:
         """What is sent back to a value of the port and not to the reference's, and the other way round."""

@@ -122,7 +122,12 @@ OPERATIONS = (
         for eps in (1e-6, 1e-5, 1e-3, 1e-8, 1e-12)
     ),
     Operation('softplus threshold', 'F.softplus is x itself above 20', ('softplus',), _softplus),
-    Operation('biased variance', 'ddof 0 instead of 1', ('var', 'std'), _setting('correction', 0)),
+    Operation(
+        'biased variance',
+        'ddof 0 instead of 1',
+        ('var', 'std', 'var_mean', 'std_mean'),
+        _setting('correction', 0),
+    ),
     Operation(
         'clamp for clip',
         'half of the gradient passes at a bound',

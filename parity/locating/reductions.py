@@ -56,7 +56,7 @@ def axes(node: ast.expr, scope: Scope) -> Iterator[str]:
 
 def statistics(node: ast.expr, scope: Scope) -> Iterator[str]:
     """An unbiased variance or standard deviation; a sample without its gradient."""
-    if call_name(node) in ('std', 'var') and isinstance(node, ast.Call):
+    if call_name(node) in ('std', 'var', 'std_mean', 'var_mean') and isinstance(node, ast.Call):
         rest = [keyword for keyword in node.keywords if keyword.arg not in ('correction', 'unbiased')]
         for correction in (0, 1):
             yield ast.unparse(

@@ -43,11 +43,15 @@ SAME = 1e-9
 
 @dataclass(frozen=True)
 class Write:
-    """That an update writes a parameter of this name: from where, and where the values were made."""
+    """That an update writes a parameter of this name: from where, and where the values were made.
+
+    in_step: whether the optimiser's step does.
+    """
 
     name: str
     stack: Stack
     made: Stack
+    in_step: bool
 
 
 def line_of(runs: Runs, finding: UpdateFinding) -> Line | None:
@@ -63,14 +67,16 @@ def line_of(runs: Runs, finding: UpdateFinding) -> Line | None:
         return made
     side.restore(runs.reference64.states[i])
     writes = _writes(side, call, runs.port64.batch, gradients=finding.cause in CHANGED)
+    # a step that the optimiser does not do itself is the first that writes
+    steps = [write for write in writes if write.in_step] or writes[:1]
     last = {write.name: write for write in writes if _is_of(side, write.name, finding.paths)}
-    if finding.cause in TIMES and all(write.stack == writes[0].stack for write in last.values()):
+    if finding.cause in TIMES and all(write.stack == steps[0].stack for write in last.values()):
         found = [*_idle(side, call, runs.port64.batch)] or _unstored(runs, finding, i, call)
         if found:  # the optimiser alone writes them
             return found[0]
-    chosen = [_chosen(write, finding.cause, writes[0]) for write in last.values()]
-    if not last and finding.cause in SKIPPED:  # the optimiser's step does not, that of others is the place
-        chosen = [write.stack[0] for write in writes[:1]]
+    chosen = [_chosen(write, finding.cause, steps[0]) for write in last.values()]
+    if finding.cause in SKIPPED and not any(write.in_step for write in last.values()):
+        chosen = [write.stack[0] for write in steps[:1]]  # the step of others, which leaves these out
     common = Counter(line for line in chosen if is_user(line.file)).most_common(1)
     if common:
         return common[0][0]
@@ -79,14 +85,14 @@ def line_of(runs: Runs, finding: UpdateFinding) -> Line | None:
 
 
 def _chosen(write: Write, cause: str, step: Write) -> Line:
-    """The line of a write that tells most about the cause; step: the first write, the optimiser's."""
+    """The line of a write that tells most about the cause; step: a write of the optimiser."""
     if cause in VALUES and write.made:
         return write.made[0]
     if cause in TIMES:
         return write.stack[-1]
     if cause in LATE:
-        place = step.stack[0].file, step.stack[0].function
-        return next((line for line in write.stack if (line.file, line.function) == place), write.stack[0])
+        both = {(line.file, line.function) for line in step.stack}
+        return next((line for line in write.stack if (line.file, line.function) in both), write.stack[0])
     return write.stack[0]
 
 
@@ -99,16 +105,23 @@ def _is_of(side: Any, name: str, paths: tuple[str, ...]) -> bool:
 
 def _writes(side: Any, call: Any, batch: Any, *, gradients: bool) -> list[Write]:
     """What an update writes into parameters, or into their gradients, in its order."""
-    parameters = _parameters(side)
+    parameters, optimizer = _parameters(side), _optimizer(side)
     writes: list[Write] = []
+    stepping: list[Any] = []
 
     def see(tensor: Any, stack: Stack, made: Stack) -> None:
         for name, parameter in parameters.items():
             if tensor is (parameter.grad if gradients else parameter):
-                writes.append(Write(name, stack, made))
+                writes.append(Write(name, stack, made, bool(stepping)))
 
+    hooks = (
+        optimizer.register_step_pre_hook(lambda *step: stepping.append(step)),
+        optimizer.register_step_post_hook(lambda *step: stepping.clear()),
+    )
     with writing(see):
         side.update(call, batch)
+    for hook in hooks:
+        hook.remove()
     return writes
 
 
@@ -118,12 +131,17 @@ def _parameters(side: Any) -> dict[str, Any]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
+def _optimizer(side: Any) -> Any:
+    return side.optimizer if hasattr(side, 'bridge') else side.agent.network.tx
+
+
 def _makings(side: Any) -> Iterator[Line]:
     """The lines of the port's files that make an optimiser of the kind that it has."""
+    optimizer = _optimizer(side)
     if hasattr(side, 'bridge'):
-        optimizer, owners = side.optimizer, [side.target.loss, type(side.module)]
+        owners = [side.target.loss, type(side.module)]
     else:
-        optimizer, owners = side.agent.network.tx, [*type(side.agent).__mro__, type(side.agent.network)]
+        owners = [*type(side.agent).__mro__, type(side.agent.network)]
     for file in dict.fromkeys(_files(owners)):
         for node in nodes_of(file):
             if isinstance(node, ast.Attribute) and node.attr == type(optimizer).__name__:

@@ -540,7 +540,7 @@ def test_a_leak_is_a_cotangent_with_its_cells() -> None:
 @pytest.mark.parametrize(
     ('pair', 'cause', 'line'),
     [
-        ('TARGET_AFTER_STEP', 'target from the values after the step', 'param.copy_(value)'),
+        ('TARGET_AFTER_STEP', 'target from the values after the step', 'self.moving_average('),
         ('NONE_FOR_ZERO', 'parameter without gradient skipped', ''),
     ],
 )

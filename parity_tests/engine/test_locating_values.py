@@ -409,13 +409,17 @@ def test_correct_agents_have_no_frontier(name: str, references: References) -> N
 
 
 def test_all_values_of_a_correct_port_are_the_references(references: References) -> None:
-    """The silence is not only that of the outputs: no value of the port is without a partner."""
+    """The silence is not only that of the outputs: no value of the port is without a partner.
+
+    But for one: flax scales before it divides by the deviation.
+    """
     for loss in LOSSES:
         values = Values(references.with_port(find('torch_agents.pairs:IQL'), Case(seed=1)), loss)
         port = values.traces[PORT]
         told = [v for v in port if v.root == v.index and not v.plain]
         assert len(told) > 40
-        assert all(values.matching.has(PORT, value.index) for value in told)
+        alone = {value.operation for value in told if not values.matching.has(PORT, value.index)}
+        assert alone <= {'native_layer_norm'}
         assert not all(values.matching.has(REFERENCE, value.index) for value in values.traces[REFERENCE])
 
 

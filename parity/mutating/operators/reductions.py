@@ -116,7 +116,7 @@ def unbiased_variance(node: cst.Call, site: Site) -> Iterator[cst.CSTNode]:
     """torch's var and std divide by n - 1, numpy's by n."""
     for keyword in ('correction', 'unbiased'):
         i = find_arg(node, keyword)
-        if callee(node) in ('var', 'std') and i is not None:
+        if callee(node) in ('var', 'std', 'var_mean', 'std_mean') and i is not None:
             yield without_arg(node, i)
 
 
