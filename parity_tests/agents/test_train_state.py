@@ -8,6 +8,7 @@ import torch
 
 from parity.backends.torch_function import default_dtype
 from torch_agents.iql import IQLAgent
+from torch_agents.train_state import gradient_info, gradients
 
 SIZES = {'value_hidden_dims': (8, 8), 'actor_hidden_dims': (8, 8)}
 
@@ -62,3 +63,17 @@ def test_a_loss_is_compiled_once(
     agent.config |= changed
     agent.finetune(batch(torch.float32))
     assert len(graphs) == count
+
+
+@pytest.mark.parametrize(('used', 'lowest'), [('ab', 1.0), ('a', 0.0)], ids=['all', 'some'])
+def test_what_a_loss_does_not_use_has_gradient_zero_in_its_info(used: str, lowest: float) -> None:
+    """It shows where all other gradients have one sign, which no generated case has."""
+    params = {name: torch.nn.Parameter(torch.ones(2)) for name in 'ab'}
+    sum((i + 1) * params[name].sum() for i, name in enumerate(used)).backward()
+    info = gradient_info(gradients(params.values()))
+    expected = {
+        'grad/max': float(len(used)),
+        'grad/min': lowest,
+        'grad/norm': sum(range(len(used) + 1)) * 2**0.5,
+    }
+    assert {key: value.item() for key, value in info.items()} == pytest.approx(expected)
