@@ -160,9 +160,9 @@ class Backward:
 
     def _is_spare(self, index: int) -> bool:
         """Whether the port uses something else that the operation made, as of a LayerNorm not its mean."""
-        value, users = self.port[index], self.port.users()
+        value = self.port[index]
         beside = (x for x in self.port if (x.operation, x.operands) == (value.operation, value.operands))
-        return index not in users and any(x.index in users for x in beside)
+        return index not in self._users and any(x.index in self._users for x in beside)
 
     def _ends(self) -> Iterator[tuple[int, int]]:
         """The first and the last of what one side repeats more often, as by a clip that clips nothing."""
@@ -173,12 +173,11 @@ class Backward:
 
     def by_value(self) -> list[list[Suspect]]:
         """The suspects for the last values whose cotangents differ, and for leaves with no such value."""
-        users = self.port.users()
         leaves = {b: a for a, b in self.wrong_leaves().values()}
         last = {
             index: other
             for index, other in {**self.differing, **leaves}.items()
-            if not any(user in self.differing for user in self._next(index, users))
+            if not any(user in self.differing for user in self._next(index))
         }
         wrong = frozenset(
             use.user for index, other in last.items() for use in self._unmatched(index, other)[0]
@@ -187,12 +186,19 @@ class Backward:
             named(self._contributions(index, other, wrong), index, other) for index, other in last.items()
         ]
 
-    def _next(self, index: int, users: dict[int, list[int]]) -> Iterator[int]:
-        """What is computed from a value, and through what the reference has no counterpart of."""
-        for user in users.get(index, ()):
-            yield user
-            if not self.matching.has(PORT, user):
-                yield from self._next(user, users)
+    @functools.cached_property
+    def _users(self) -> dict[int, list[int]]:
+        return self.port.users()
+
+    def _next(self, index: int) -> set[int]:
+        """What the port computes from a value, and from that through what the reference does not have."""
+        found: set[int] = set()
+        waiting = [index]
+        while waiting:
+            new = set(self._users.get(waiting.pop(), ())) - found
+            found |= new
+            waiting += (user for user in new if not self.matching.has(PORT, user))
+        return found
 
     def _unmatched(self, index: int, other: int) -> tuple[list[Use], list[Use]]:
         """What is sent back to a value of the port and not to the reference's, and the other way round."""

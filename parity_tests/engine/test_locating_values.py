@@ -227,6 +227,42 @@ def test_a_backward_of_ones_own_that_raises_has_its_line() -> None:
     assert only.port.text == "raise NotImplementedError('later')"
 
 
+class Doubled(torch.autograd.Function):
+    """What runs in `forward` has no gradients of torch's."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx, cotangent):
+        return 2 * cotangent
+
+
+def normed(x):
+    y = x - x.mean(-1, keepdims=True)
+    return y * jax.lax.rsqrt((y**2).mean(-1, keepdims=True) + 1e-5) * (1 + jnp.arange(4.0))
+
+
+@pytest.mark.parametrize('kind', ['a function of ones own', 'a LayerNorm, of which nothing uses the mean'])
+def test_what_is_right_before_a_missing_detach_is_not_blamed(kind: str) -> None:
+    own = kind.startswith('a function')
+
+    def reference(x):
+        y = 2 * x if own else normed(x)
+        z = jnp.exp(y)
+        return (z * jax.lax.stop_gradient(jnp.tanh(z))).sum()
+
+    def port(x: torch.Tensor) -> torch.Tensor:
+        y = Doubled.apply(x) if own else functional.layer_norm(x, (4,)) * torch.arange(1, 5)
+        z = torch.exp(y)
+        return (z * torch.tanh(z)).sum()
+
+    found = functions(reference, port)
+    assert found.forward == []
+    assert found.backward[0].port.text == 'return (z * torch.tanh(z)).sum()'
+
+
 # --- shapes
 
 
