@@ -114,8 +114,7 @@ class TrainState(nn.Module):
     @torch.no_grad()
     def moving_average(self, target, online, tau):
         """Make network `target` tau * online + (1 - tau) * target, of the stored values."""
-        pairs = zip(self.subtree(online).values(), self.subtree(target).values(), strict=True)
-        for p, tp in pairs:
+        for p, tp in zip(self.subtree(online).values(), self.subtree(target).values(), strict=True):
             tp.mul_(1 - tau).add_(p, alpha=tau)
 
 

@@ -254,9 +254,10 @@ class Blame:
 
     def _is_good(self, side: int, root: int) -> bool:
         """Whether both sides have the value, or it is a step on one side's way to such ones alone."""
+        if self.matching.has(side, root):
+            return True
         users = self.counterparts.users[side].get(root, ())
-        others = [user for user in users if not self.matching.has(side, user)]
-        return self.matching.has(side, root) or bool(users and not others)
+        return bool(users) and all(self.matching.has(side, user) for user in users)
 
     def _around(self, index: int) -> Iterator[Reason]:
         """Where the operands came from, and who called."""

@@ -42,6 +42,8 @@ SUMS = _set(
 )
 ADDING = _set('sum reduce_sum')
 PRODUCTS = _set('dot_general mm addmm bmm baddbmm mv dot conv_general_dilated convolution')
+# torch's divide by n - 1, if they are not told otherwise.
+VARIANCES = ('var', 'std', 'var_mean', 'std_mean')
 # torch adds to a product in one operation.
 FUSED = _set('addmm baddbmm convolution')
 

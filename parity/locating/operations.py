@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from parity.locating import kinds
 from parity.locating.counterfactuals import Result
 
 CONVOLUTION = ('input', 'weight', 'bias', 'stride', 'padding', 'dilation', 'groups')
@@ -122,12 +123,7 @@ OPERATIONS = (
         for eps in (1e-6, 1e-5, 1e-3, 1e-8, 1e-12)
     ),
     Operation('softplus threshold', 'F.softplus is x itself above 20', ('softplus',), _softplus),
-    Operation(
-        'biased variance',
-        'ddof 0 instead of 1',
-        ('var', 'std', 'var_mean', 'std_mean'),
-        _setting('correction', 0),
-    ),
+    Operation('biased variance', 'ddof 0 instead of 1', kinds.VARIANCES, _setting('correction', 0)),
     Operation(
         'clamp for clip',
         'half of the gradient passes at a bound',

@@ -3,6 +3,7 @@
 import ast
 from collections.abc import Iterator
 
+from parity.locating import kinds
 from parity.locating.scopes import Scope
 from parity.locating.syntax import call_name, is_integer, renamed, rewritten
 
@@ -56,7 +57,7 @@ def axes(node: ast.expr, scope: Scope) -> Iterator[str]:
 
 def statistics(node: ast.expr, scope: Scope) -> Iterator[str]:
     """An unbiased variance or standard deviation; a sample without its gradient."""
-    if call_name(node) in ('std', 'var', 'std_mean', 'var_mean') and isinstance(node, ast.Call):
+    if call_name(node) in kinds.VARIANCES and isinstance(node, ast.Call):
         rest = [keyword for keyword in node.keywords if keyword.arg not in ('correction', 'unbiased')]
         for correction in (0, 1):
             yield ast.unparse(
